@@ -1,0 +1,37 @@
+//! Plain words of the field: roles, log positions, timelines, identities, the status that is shown,
+//! and the kinds of fault that decide an exit code. No I/O, no clock, no other room.
+
+mod fault;
+mod ids;
+mod lsn;
+mod note;
+mod status;
+
+pub use fault::{ExitCode, Fault};
+pub use ids::{NodeId, NodeName, SystemId};
+pub use lsn::{Lsn, Timeline, WalName};
+pub use note::{human_bytes, human_duration};
+pub use status::{
+    BackupView, BootStep, ChildView, Exposure, Health, MemberView, PeerReport, Status, Uptime,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// What a data node is at the moment, in PostgreSQL's words of today.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Writable: `pg_is_in_recovery()` is false.
+    Primary,
+    /// Replays another node's WAL.
+    Standby,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+        })
+    }
+}

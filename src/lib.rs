@@ -1,0 +1,9 @@
+//! pgnode: PID 1 of a container that is a node of a PostgreSQL cluster.
+//!
+//! Data flows one way: environment → [`config`] → plan → state machine → runtime, which performs
+//! actions and turns their results into events. The map of the rooms, and which may import which,
+//! is in `docs/architecture.md`; a test holds the code to it.
+
+pub mod config;
+pub mod domain;
+pub mod sys;

@@ -1,0 +1,9 @@
+//! The edge to Linux: child processes, signals, files, disks, pipes. The only room that spawns.
+
+mod account;
+mod children;
+mod process;
+
+pub use account::{Account, Accounts};
+pub use children::{Child, ChildError, Children, Exit, Finished, Input, Spec, is_pid_1};
+pub use process::{Process, process, processes};
