@@ -1,0 +1,1 @@
+//! `pgnode health`: for the HEALTHCHECK of the image.

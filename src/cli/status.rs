@@ -1,0 +1,1 @@
+//! `pgnode status`: what a person sees.

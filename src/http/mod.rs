@@ -1,0 +1,15 @@
+//! Health, status and metrics over HTTP. It reads a watch channel and changes nothing; commands
+//! come only over the Unix socket ([`control`]).
+
+pub mod client;
+pub mod control;
+pub mod health;
+pub mod mac;
+mod metrics;
+pub mod peers;
+#[cfg(test)]
+pub(crate) mod samples;
+mod server;
+
+pub use mac::{Nonce, PeerKey};
+pub use server::{Beat, Clock, HttpError, Shown, SystemClock, bind, router, serve};

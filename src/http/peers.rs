@@ -1,0 +1,148 @@
+//! Asks the peers who they are: all at once, each with its own deadline, so ten silent ones cost no
+//! more time than one.
+
+use super::client::{Answer, exchange};
+use super::mac::{self, Nonce, PeerKey};
+use crate::config::Address;
+use crate::domain::{Fault, PeerAnswer, PeerError, PeerReport, Unreachable};
+use hyper::{Method, StatusCode};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Longest answer that is read, in bytes.
+const LIMIT: usize = 256 * 1024;
+/// Before the next address of the same name is tried beside the first (RFC 8305's delay).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses of one name that are tried at all.
+const ADDRESSES: usize = 8;
+
+/// Asks every peer's `/status` on `http_port`; the answers come in the order of `peers`. `nonce`
+/// gives a fresh one for each question ([`Nonce::random`]). Takes at most `deadline`.
+pub async fn ask(
+    peers: &[Address],
+    http_port: u16,
+    key: &PeerKey,
+    mut nonce: impl FnMut() -> Nonce,
+    deadline: Duration,
+) -> Vec<PeerAnswer> {
+    let mut asked = JoinSet::new();
+    for (index, peer) in peers.iter().enumerate() {
+        let (address, host) = (peer.to_string(), peer.host.clone());
+        let (key, nonce) = (key.clone(), nonce());
+        asked.spawn(async move {
+            let began = Instant::now();
+            let question = ask_one(&host, http_port, &key, &nonce);
+            let result = tokio::time::timeout(deadline, question)
+                .await
+                .unwrap_or_else(|_elapsed| {
+                    Err(PeerError::Unreachable {
+                        how: Unreachable::Timeout,
+                        why: format!("no answer within {deadline:?}"),
+                    })
+                });
+            let took = began.elapsed();
+            let answer = PeerAnswer {
+                address,
+                result,
+                took,
+            };
+            (index, answer)
+        });
+    }
+    let mut answers: Vec<Option<PeerAnswer>> = peers.iter().map(|_| None).collect();
+    while let Some(done) = asked.join_next().await {
+        if let Ok((index, answer)) = done
+            && let Some(place) = answers.get_mut(index)
+        {
+            *place = Some(answer);
+        }
+    }
+    let lost = |peer: &Address| PeerAnswer {
+        address: peer.to_string(),
+        result: Err(PeerError::NotAPgnode {
+            why: "the question itself failed, which is a bug".to_owned(),
+        }),
+        took: deadline,
+    };
+    let each = answers.into_iter().zip(peers);
+    each.map(|(answer, peer)| answer.unwrap_or_else(|| lost(peer)))
+        .collect()
+}
+
+async fn ask_one(
+    host: &str,
+    port: u16,
+    key: &PeerKey,
+    nonce: &Nonce,
+) -> Result<PeerReport, PeerError> {
+    let stream = connect(host, port).await?;
+    let path = format!("/status?nonce={}", nonce.hex());
+    let host = Address {
+        host: host.to_owned(),
+        port,
+    };
+    let answer = exchange(stream, &host.to_string(), Method::GET, &path, LIMIT)
+        .await
+        .map_err(|why| not(Fault::chain(&why)))?;
+    believe(&answer, key, nonce)
+}
+
+fn not(why: impl Into<String>) -> PeerError {
+    PeerError::NotAPgnode { why: why.into() }
+}
+
+/// Nothing in an answer is looked at before its signature.
+fn believe(answer: &Answer, key: &PeerKey, nonce: &Nonce) -> Result<PeerReport, PeerError> {
+    if answer.status != StatusCode::OK {
+        return Err(not(format!("HTTP status {}", answer.status)));
+    }
+    let signature = answer
+        .headers
+        .get(mac::HEADER)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| not(format!("no {} header", mac::HEADER)))?;
+    if !key.verify(mac::STATUS, nonce, &answer.body, signature) {
+        return Err(PeerError::WrongKey);
+    }
+    serde_json::from_slice(&answer.body).map_err(|why| not(why.to_string()))
+}
+
+/// Connects to the first address of a name that lets us: each next one is tried a little later
+/// beside the ones before it, so that a dead IPv6 route does not eat the deadline.
+async fn connect(host: &str, port: u16) -> Result<TcpStream, PeerError> {
+    let unreachable = |how, why: std::io::Error| PeerError::Unreachable {
+        how,
+        why: why.to_string(),
+    };
+    let found = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|why| unreachable(Unreachable::Resolve, why))?;
+    let addresses: Vec<SocketAddr> = found.take(ADDRESSES).collect();
+    let mut failed = PeerError::Unreachable {
+        how: Unreachable::Resolve,
+        why: "the name has no address".to_owned(),
+    };
+    let mut attempts = JoinSet::new();
+    let mut wait = Duration::ZERO;
+    for address in addresses {
+        attempts.spawn(async move {
+            tokio::time::sleep(wait).await;
+            TcpStream::connect(address).await
+        });
+        wait += STAGGER;
+    }
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(why)) => failed = unreachable(Unreachable::Connect, why),
+            Err(_cancelled) => {}
+        }
+    }
+    Err(failed)
+}
+
+#[cfg(test)]
+#[path = "peers_tests.rs"]
+mod tests;
