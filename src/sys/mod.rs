@@ -2,6 +2,8 @@
 
 mod account;
 mod children;
+pub mod cronrun;
+pub mod crontab;
 mod limit;
 pub mod log;
 mod outlet;
