@@ -6,4 +6,6 @@
 
 pub mod config;
 pub mod domain;
+pub mod fsm;
+pub mod plan;
 pub mod sys;
