@@ -3,7 +3,9 @@
 mod account;
 mod children;
 mod process;
+mod signals;
 
 pub use account::{Account, Accounts};
 pub use children::{Child, ChildError, Children, Exit, Finished, Input, Spec, is_pid_1};
 pub use process::{Process, process, processes};
+pub use signals::{Received, Signals};
