@@ -7,5 +7,7 @@
 pub mod config;
 pub mod domain;
 pub mod fsm;
+pub mod pg;
 pub mod plan;
+pub mod repmgr;
 pub mod sys;

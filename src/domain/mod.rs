@@ -10,7 +10,7 @@ mod status;
 pub use fault::{ExitCode, Fault};
 pub use ids::{NodeId, NodeName, SystemId};
 pub use lsn::{Lsn, Timeline, WalName};
-pub use note::{human_bytes, human_duration};
+pub use note::{human_bytes, human_duration, registered_conninfo};
 pub use status::{
     BackupView, BootStep, ChildView, Exposure, Health, MemberView, PeerReport, Status, Uptime,
 };
