@@ -112,7 +112,7 @@ impl RepmgrError {
                 address: address.clone(),
                 user,
                 variable,
-                source,
+                source: Box::new(source),
             }
         } else {
             Self::Sql(source)
