@@ -1,7 +1,6 @@
 //! Log events on standard output: one line a person can read, or one JSON object; both carry the
 //! same fields. Every event has a `source`: `pgnode`, or the child whose line it was.
 
-use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -111,8 +110,7 @@ impl Fields {
                         serde_json::Value::String(s) => s,
                         other => other.to_string(),
                     };
-                    // Writing to a String cannot fail.
-                    let _: std::fmt::Result = write!(line, " {name}={shown}");
+                    line.push_str(&format!(" {name}={shown}"));
                 }
                 line.push('\n');
                 line
