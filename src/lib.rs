@@ -9,5 +9,6 @@ pub mod domain;
 pub mod fsm;
 pub mod pg;
 pub mod plan;
+pub mod render;
 pub mod repmgr;
 pub mod sys;

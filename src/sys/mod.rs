@@ -2,14 +2,25 @@
 
 mod account;
 mod children;
+mod disk;
+mod files;
 mod lines;
 mod log;
 mod process;
 mod pump;
 mod signals;
+mod stage;
 
 pub use account::{Account, Accounts};
 pub use children::{Child, ChildError, Children, Exit, Finished, Input, Spec, is_pid_1};
+pub use disk::{
+    FsFacts, cgroup_memory_limit, dir_size, fs_facts, is_mount_point, mounts_below, same_mount,
+    sync_tree,
+};
+pub use files::{
+    Changed, LockError, VolumeLock, ensure_dir, fifo, fix_ownership, io_fault, remove, sync_dir,
+    write_atomic, write_volatile,
+};
 pub use lines::{LogLine, LogSource, understand};
 pub use log::{BadFilter, init as init_log};
 /// Signals by name, for the rooms that must not import nix's sending functions.
@@ -17,3 +28,4 @@ pub use nix::sys::signal::Signal;
 pub use process::{Process, process, processes};
 pub use pump::{Admit, Limiter, pump, write as write_event};
 pub use signals::{Received, Signals};
+pub use stage::{Layout, Pgdata, Resumed, Stage, StageError, layout};
