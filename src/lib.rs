@@ -7,6 +7,7 @@
 pub mod config;
 pub mod domain;
 pub mod fsm;
+pub mod http;
 pub mod pg;
 pub mod plan;
 pub mod render;

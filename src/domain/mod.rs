@@ -12,7 +12,8 @@ pub use ids::{NodeId, NodeName, SystemId};
 pub use lsn::{Lsn, Timeline, WalName};
 pub use note::{human_bytes, human_duration, registered_conninfo};
 pub use status::{
-    BackupView, BootStep, ChildView, Exposure, Health, MemberView, PeerReport, Status, Uptime,
+    BackupView, BootStep, ChildView, Exposure, Health, MemberView, PeerReport, STATE_NAMES, Status,
+    Uptime,
 };
 
 use serde::{Deserialize, Serialize};

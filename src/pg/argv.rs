@@ -31,9 +31,6 @@ pub fn postgres(config: &Config, account: &Account, dir: &Path, listen: Listen) 
         args.push("-c".into());
         args.push(format!("{name}={value}").into());
     };
-    for (name, value) in &config.postgres.settings {
-        set(name, value);
-    }
     set("port", &listen.port.to_string());
     set("listen_addresses", listen.addresses);
     if !listen.sync {
