@@ -119,7 +119,7 @@ pub fn serve_control(
     beat: Beat,
     key: PeerKey,
     commands: mpsc::Sender<Command>,
-) -> Result<impl Future<Output = ()>, BindError> {
+) -> Result<impl Future<Output = ()> + use<>, BindError> {
     let listener = bind(path).map_err(|source| BindError {
         where_: path.display().to_string(),
         variable: "PGNODE_RUN_DIR",

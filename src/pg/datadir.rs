@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// What a directory is, without starting anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirFacts {
-    /// Missing, or without entries that count (`lost+found` and our own `.pgnode` do not).
+    /// Missing, or without entries that count (`lost+found` and our own directory do not).
     pub empty: bool,
     /// Major version, from `PG_VERSION`.
     pub major: Option<u32>,
@@ -31,7 +31,7 @@ pub fn look(dir: &Path) -> io::Result<DirFacts> {
         Ok(entries) => {
             for entry in entries {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                if name != "lost+found" && name != ".pgnode" {
+                if !["lost+found", ".pgnode", "pgsql_tmp.pgnode"].contains(&name.as_str()) {
                     first_entry = first_entry.max(Some(name));
                 }
             }

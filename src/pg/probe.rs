@@ -95,6 +95,9 @@ fn member(row: &tokio_postgres::Row, recovering: bool) -> MemberView {
         active: row.get(3),
         upstream: row.get::<_, Option<i32>>(4).map(NodeId),
         host: conninfo_value(conninfo, "host").unwrap_or_default(),
+        port: conninfo_value(conninfo, "port")
+            .and_then(|p| p.parse().ok())
+            .unwrap_or(5432),
         streaming: standby_here.then_some(state == Some("streaming")),
         lag_bytes: lag.map(|n| u64::try_from(n).unwrap_or(0)),
         kind,

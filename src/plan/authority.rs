@@ -77,6 +77,14 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// Whether another node contradicts, rather than too few answering.
+    #[must_use]
+    pub const fn is_conflict(&self) -> bool {
+        !matches!(self, Self::TooFewReached { .. })
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
