@@ -1,8 +1,10 @@
-//! The catalogue, read from `base/<id>/backup.info`: a look at it must not cost a Python start. One
-//! `key=value` a line; the keys used here are the same from barman 3.4 to 3.20.
+//! The catalogue, read from its files: a look at it must not cost a Python start. barman 3.13 keeps
+//! `meta/<id>-backup.info` (seen), 3.4 `base/<id>/backup.info`; one `key=value` a line, and the keys
+//! used here are the same.
 
 use super::BarmanError;
 use crate::config::Config;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A backup in the catalogue.
@@ -49,36 +51,40 @@ impl Backup {
 /// # Errors
 /// [`BarmanError::Catalogue`].
 pub fn catalogue(config: &Config) -> Result<Vec<Backup>, BarmanError> {
-    read(
-        &config
-            .paths
-            .barman_backup_dir
-            .join(&config.identity.name.0)
-            .join("base"),
-    )
+    read(&config.paths.barman_backup_dir.join(&config.identity.name.0))
 }
 
-fn read(base: &Path) -> Result<Vec<Backup>, BarmanError> {
-    let failed = |source| BarmanError::Catalogue {
-        path: base.to_owned(),
-        source,
-    };
-    let entries = match std::fs::read_dir(base) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed(e)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
+fn read(home: &Path) -> Result<Vec<Backup>, BarmanError> {
+    let mut found: BTreeMap<String, Backup> = BTreeMap::new();
+    for entry in entries(&home.join("base"))? {
+        let id = entry.file_name().to_string_lossy().into_owned();
         // A backup that is being made or deleted has none.
-        if let Ok(text) = std::fs::read_to_string(path.join("backup.info")) {
-            let id = path.file_name().map(|n| n.to_string_lossy().into_owned());
-            found.push(Backup::parse(&id.unwrap_or_default(), &text));
+        if let Ok(text) = std::fs::read_to_string(entry.path().join("backup.info")) {
+            found.insert(id.clone(), Backup::parse(&id, &text));
         }
     }
-    found.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(found)
+    for entry in entries(&home.join("meta"))? {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let (Some(id), Ok(text)) = (
+            name.strip_suffix("-backup.info"),
+            std::fs::read_to_string(entry.path()),
+        ) {
+            found.insert(id.to_owned(), Backup::parse(id, &text));
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+fn entries(dir: &Path) -> Result<Vec<std::fs::DirEntry>, BarmanError> {
+    let failed = |source| BarmanError::Catalogue {
+        path: dir.to_owned(),
+        source,
+    };
+    match std::fs::read_dir(dir) {
+        Ok(entries) => entries.collect::<Result<_, _>>().map_err(failed),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(failed(e)),
+    }
 }
 
 #[cfg(test)]
@@ -89,21 +95,18 @@ mod tests {
     fn backups_are_read_as_barman_writes_them() {
         let tmp = tempfile::tempdir().unwrap();
         assert_eq!(read(&tmp.path().join("none")).unwrap(), []);
-        for (id, text) in [
-            (
-                "20261121T080000",
-                "end_time=2026-11-21 08:00:03.500000+00:00\nsize=30212096\ndeduplicated_size=None\nstatus=DONE\n",
-            ),
-            (
-                "20261121T070000",
-                "end_time=None\nerror=a=b\nstatus=FAILED\n",
-            ),
-        ] {
-            let dir = tmp.path().join(id);
-            std::fs::create_dir(&dir).unwrap();
-            std::fs::write(dir.join("backup.info"), text).unwrap();
-        }
-        std::fs::create_dir(tmp.path().join("20261121T090000")).unwrap();
+        let old = tmp.path().join("base/20261121T070000");
+        std::fs::create_dir_all(&old).unwrap();
+        std::fs::create_dir_all(tmp.path().join("base/20261121T090000")).unwrap();
+        std::fs::write(
+            old.join("backup.info"),
+            "end_time=None\nerror=a=b\nstatus=FAILED\n",
+        )
+        .unwrap();
+        let meta = tmp.path().join("meta");
+        std::fs::create_dir(&meta).unwrap();
+        let new = "end_time=2026-11-21 08:00:03.500000+00:00\nsize=30212096\ndeduplicated_size=None\nstatus=DONE\n";
+        std::fs::write(meta.join("20261121T080000-backup.info"), new).unwrap();
         let all = read(tmp.path()).unwrap();
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].status.as_str(), all[0].end_ms), ("FAILED", None));

@@ -151,7 +151,18 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
                 commit(turn, "repmgr knows this node");
             }
         }
-        (Op::Commit, Outcome::Ok) => opening(turn, "the data is in its place"),
+        (Op::Commit, Outcome::Ok) => {
+            // From now on it is what is on the disk, whatever it came from.
+            if let Some(plan) = &mut turn.node.plan {
+                *plan = BootPlan {
+                    provision: Provision::Adopt,
+                    bootstrap: false,
+                    register: false,
+                    ..*plan
+                };
+            }
+            opening(turn, "the data is in its place");
+        }
         (Op::Clear, Outcome::Ok) => cleared(turn),
         (Op::Look, Outcome::Saw(finding)) => saw(turn, finding),
         (Op::Warm, Outcome::Ok) => {}

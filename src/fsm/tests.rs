@@ -1,6 +1,7 @@
 use super::explore::{self, Edge, Place, halted, listens};
 use super::{Action, Daemon, Door, End, Event, Kind, Note, Op, Outcome, Site, State, Stop, Timer};
 use crate::domain::{ExitCode, Exposure, Role};
+use crate::plan::Provision;
 use std::collections::BTreeSet;
 
 #[test]
@@ -44,6 +45,12 @@ fn doors(edge: &Edge<'_>) {
                 Door::Consumer => {
                     assert_eq!(edge.after.node.state, State::Opening, "{edge:?}");
                     assert_eq!(*site, Site::Live, "{edge:?}");
+                    let plan = edge.after.node.plan.unwrap();
+                    assert_eq!(
+                        plan.provision,
+                        Provision::Adopt,
+                        "an open node asks as a member: {edge:?}"
+                    );
                     assert!(
                         edge.after.registered,
                         "opens before repmgr knows it: {edge:?}"
@@ -245,7 +252,7 @@ fn drive(mut place: Place, until: Kind, plan: crate::plan::BootPlan) -> (Place, 
 
 #[test]
 fn boots_take_the_way_that_the_contract_names() {
-    use crate::plan::{BootPlan, Provision};
+    use crate::plan::BootPlan;
     use Kind::{
         AwaitPrimary, Bootstrap, Clone, Commit, Configure, Decide, Init, Launch, Open, Opening,
         Preflight, Register, Scripts, Settle, Survey,

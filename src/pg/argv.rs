@@ -40,9 +40,10 @@ pub fn postgres(config: &Config, account: &Account, dir: &Path, listen: Listen) 
     environment(config, account, Spec::new("postgres", args)).cwd(dir)
 }
 
-/// initdb into a directory. The password comes through standard input.
+/// initdb into a directory. The password is in a file that only the account can read: a pipe would
+/// belong to us, and initdb opens it by name.
 #[must_use]
-pub fn initdb(config: &Config, account: &Account, dir: &Path) -> Spec {
+pub fn initdb(config: &Config, account: &Account, dir: &Path, pwfile: &Path) -> Spec {
     let mut args: Vec<OsString> = vec!["-D".into(), dir.into()];
     args.extend(
         [
@@ -56,10 +57,9 @@ pub fn initdb(config: &Config, account: &Account, dir: &Path) -> Spec {
         ]
         .map(OsString::from),
     );
-    args.push("--pwfile=/dev/stdin".into());
+    args.extend(["--pwfile".into(), pwfile.into()]);
     args.push("-U".into());
     args.push(config.postgres.superuser.clone().into());
     args.extend(config.postgres.initdb_args.iter().map(OsString::from));
     environment(config, account, Spec::new("initdb", args))
-        .input(format!("{}\n", config.postgres.password.reveal()).into_bytes())
 }

@@ -1,13 +1,13 @@
 //! The clone of a primary, and what is checked before it.
 
 use super::RepmgrError;
-use super::commands::{spec, succeeded};
+use super::commands::{conf, spec, succeeded};
 use crate::config::{Address, Config};
 use crate::domain::{SystemId, human_bytes};
 use crate::pg::Session;
 use crate::sys::{Account, Children};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A clone may take days; it ends by itself when the connection does.
@@ -77,8 +77,8 @@ pub async fn clone(
     upstream: &Address,
     mut progress: impl FnMut(String),
 ) -> Result<(), RepmgrError> {
-    let conf = config.paths.run_dir.join("repmgr.clone.conf");
-    let mut words: Vec<OsString> = vec!["-f".into(), conf.into(), "-D".into(), staging.into()];
+    let conf = clone_conf(config, account, staging)?;
+    let mut words: Vec<OsString> = vec!["-f".into(), conf.into()];
     words.extend(["-h", &upstream.host, "-p"].map(OsString::from));
     words.push(upstream.port.to_string().into());
     words.extend(["-U", "repmgr", "-d", "repmgr", "standby", "clone", "-c"].map(OsString::from));
@@ -98,6 +98,32 @@ pub async fn clone(
         })
         .await?;
     succeeded("standby clone", &end)
+}
+
+/// repmgr clones into the `data_directory` of its configuration, so it gets one of its own.
+fn clone_conf(config: &Config, account: &Account, staging: &Path) -> Result<PathBuf, RepmgrError> {
+    let (from, to) = (conf(config), config.paths.run_dir.join("repmgr.clone.conf"));
+    let text = std::fs::read_to_string(&from).map_err(|source| RepmgrError::File {
+        path: from.clone(),
+        source,
+    })?;
+    let staging = staging.to_string_lossy().replace('\'', "''");
+    let lines = text.lines().map(|line| {
+        let ours = line.trim_start().starts_with("data_directory");
+        if ours {
+            format!("data_directory = '{staging}'\n")
+        } else {
+            format!("{line}\n")
+        }
+    });
+    let owner = account.must_switch().then_some((account.uid, account.gid));
+    crate::sys::write_volatile(&to, lines.collect::<String>().as_bytes(), 0o640, owner).map_err(
+        |source| RepmgrError::File {
+            path: to.clone(),
+            source,
+        },
+    )?;
+    Ok(to)
 }
 
 /// `  30212/30212 kB (100%), 1/1 tablespace` (pg_basebackup --progress): done and total bytes.

@@ -24,6 +24,14 @@ pub enum RepmgrError {
         /// What it said last.
         last_words: String,
     },
+    /// A file could not be read or written.
+    #[error("{path}")]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A statement failed.
     #[error(transparent)]
     Sql(#[from] PgError),
@@ -82,7 +90,9 @@ impl RepmgrError {
         match self {
             // Both sides take their passwords from settings: waiting does not change them.
             Self::Refused { .. } => Fault::Config(why),
-            Self::OtherMajor { .. } | Self::OtherCluster { .. } => Fault::NeedsPerson(why),
+            Self::OtherMajor { .. } | Self::OtherCluster { .. } | Self::File { .. } => {
+                Fault::NeedsPerson(why)
+            }
             Self::Sql(error) => error.fault(),
             // 1: usage or configuration. The rest depends on others.
             Self::Command { code: Some(1), .. } => Fault::NeedsPerson(why),

@@ -179,7 +179,8 @@ pub(super) async fn warm(world: &World) -> Result<(), Fault> {
     barman::archive_wal(children, &config, account)
         .await
         .map_err(|e| e.fault())?;
-    if !known.iter().any(|b| b.status == "WAITING_FOR_WALS") {
+    // A failed one does not count; any other is finished rather than repeated.
+    if known.iter().all(|b| b.status == "FAILED") {
         note(world, "making the first full backup");
         tracing::info!(source = "barman", "making the first full backup");
         barman::backup(children, &config, account)

@@ -260,6 +260,9 @@ impl Machine {
         if let Some(plan) = self.node.plan {
             self.board_role(plan);
         }
+        if before == Kind::Open && after != Kind::Open {
+            self.world.stop_sampler();
+        }
         let held = self.hold_before(before, after);
         for action in actions {
             // What was said is true even when a test keeps us from acting on it.

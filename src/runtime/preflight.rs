@@ -16,8 +16,16 @@ pub(super) async fn preflight(world: &Arc<World>) -> Result<(), Fault> {
     let shared = world.clone();
     blocking(move || directories(&shared)).await??;
     if !world.holds_lock() {
-        let path = world.layout.lock.clone();
-        let lock = blocking(move || Ok(VolumeLock::acquire(&path))).await?;
+        let (path, owner) = (world.layout.lock.clone(), world.file_owner());
+        let lock = blocking(move || {
+            let lock = VolumeLock::acquire(&path);
+            if let Some((uid, gid)) = owner {
+                // Whose volume it is: a second boot must find nothing to mend.
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid))?;
+            }
+            Ok(lock)
+        })
+        .await?;
         world.hold_lock(lock.map_err(|e| e.fault())?);
     }
     let files = RunFiles::of(&config);

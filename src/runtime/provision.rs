@@ -88,14 +88,24 @@ pub(super) async fn init(world: &World) -> Result<(), Fault> {
     let config = world.config();
     pg::scripts(&config.paths.init_scripts, &world.accounts.postgres).map_err(|e| e.fault())?;
     prepare(world).await?;
-    let spec = pg::initdb(&config, &world.accounts.postgres, &world.layout.staging);
+    let pwfile = config.paths.run_dir.join("initdb.password");
+    let (path, owner) = (pwfile.clone(), world.file_owner());
+    let password = format!("{}\n", config.postgres.password.reveal());
+    blocking(move || sys::write_volatile(&path, password.as_bytes(), 0o600, owner)).await?;
+    let spec = pg::initdb(
+        &config,
+        &world.accounts.postgres,
+        &world.layout.staging,
+        &pwfile,
+    );
     let end = world
         .children
         .run_with_lines(spec, INITDB_LIMIT, |line| {
             tracing::debug!(source = "initdb", "{line}")
         })
-        .await
-        .map_err(|e| Fault::Transient(Fault::chain(&e)))?;
+        .await;
+    blocking(move || sys::remove(&pwfile)).await?;
+    let end = end.map_err(|e| Fault::Transient(Fault::chain(&e)))?;
     if !end.exit.is_success() {
         return Err(conversion::initdb_fault(&end));
     }

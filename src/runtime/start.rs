@@ -191,12 +191,6 @@ fn greet(config: &Config, accounts: &Accounts) {
         if is_pid_1() { " as PID 1" } else { " as a subreaper" },
         if accounts.root { "" } else { ", not as root: everything runs under this uid" },
     );
-    if !config.default_passwords.is_empty() {
-        tracing::warn!(
-            "well-known default passwords are in use, set your own: {}",
-            config.default_passwords.join(", ")
-        );
-    }
     if let Some(hold) = &config.test_hold {
         tracing::warn!(
             state = hold.state,

@@ -166,6 +166,13 @@ impl World {
         }
     }
 
+    /// The server is about to be stopped: our own session must not be cut with an error in its log.
+    pub(super) fn stop_sampler(&self) {
+        if let Some(sampler) = locked(&self.sampler).take() {
+            sampler.abort();
+        }
+    }
+
     pub(super) fn primary_wait(&self) -> Option<Duration> {
         Some(self.config().limits.primary_wait).filter(|d| *d < crate::config::FOR_EVER)
     }
