@@ -5,7 +5,7 @@ use super::survey::{self, blocking};
 use super::world::World;
 use super::{conversion, postmaster};
 use crate::config::Address;
-use crate::domain::{Fault, Role, human_duration};
+use crate::domain::{Fault, Role, SystemId, human_duration};
 use crate::fsm::Site;
 use crate::plan::{BootPlan, Member, Memory, Provision};
 use crate::{pg, repmgr, sys};
@@ -26,6 +26,7 @@ pub(super) async fn await_primary(world: &World) -> Result<(), Fault> {
             Ok(address) => {
                 match repmgr::preflight(&world.config(), &address, world.pg_major()).await {
                     Ok(facts) => {
+                        same_cluster(world, &address, facts.system_id)?;
                         tracing::info!(
                             "{address} is the primary of cluster {}, {} to copy",
                             facts.system_id,
@@ -51,6 +52,22 @@ pub(super) async fn await_primary(world: &World) -> Result<(), Fault> {
             tracing::info!(elapsed_s = began.elapsed().as_secs(), "waiting: {waiting}");
             last = waiting;
         }
+    }
+}
+
+/// A standby that is cloned anew stays in its cluster.
+fn same_cluster(world: &World, address: &Address, theirs: SystemId) -> Result<(), Fault> {
+    match world.memory() {
+        Some(memory) if memory.system_id != theirs => {
+            let (address, ours) = (address.clone(), memory.system_id);
+            Err(repmgr::RepmgrError::OtherCluster {
+                address,
+                theirs,
+                ours,
+            }
+            .fault())
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
