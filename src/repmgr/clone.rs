@@ -22,7 +22,8 @@ pub struct SourceFacts {
     pub bytes: u64,
 }
 
-/// Whether `address` is a primary that we can clone: reachable, our password, our major version.
+/// Whether `address` is a primary that we can clone: reachable, our password, our major version
+/// and, when this node has belonged to a cluster before, that `cluster`.
 ///
 /// # Errors
 /// [`RepmgrError`], each with its class.
@@ -30,6 +31,7 @@ pub async fn preflight(
     config: &Config,
     address: &Address,
     ours: u32,
+    cluster: Option<SystemId>,
 ) -> Result<SourceFacts, RepmgrError> {
     let session = Session::remote(address, "repmgr", &config.repmgr.password, "repmgr")
         .await
@@ -58,9 +60,17 @@ pub async fn preflight(
         });
     }
     let id: &str = row.get(2);
+    let system_id = SystemId(id.parse().unwrap_or(0));
+    if let Some(ours) = cluster.filter(|ours| *ours != system_id) {
+        return Err(RepmgrError::OtherCluster {
+            address: address.clone(),
+            theirs: system_id,
+            ours,
+        });
+    }
     let bytes: i64 = row.get(3);
     Ok(SourceFacts {
-        system_id: SystemId(id.parse().unwrap_or(0)),
+        system_id,
         bytes: u64::try_from(bytes).unwrap_or(0),
     })
 }
