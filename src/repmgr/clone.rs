@@ -126,13 +126,17 @@ fn clone_conf(config: &Config, account: &Account, staging: &Path) -> Result<Path
             format!("{line}\n")
         }
     });
+    // The last of two settings counts. The tree is synced as a whole when it is put in its place.
+    let text = lines
+        .chain(["pg_basebackup_options = '--progress --no-sync'\n".to_owned()])
+        .collect::<String>();
     let owner = account.must_switch().then_some((account.uid, account.gid));
-    crate::sys::write_volatile(&to, lines.collect::<String>().as_bytes(), 0o640, owner).map_err(
-        |source| RepmgrError::File {
+    crate::sys::write_volatile(&to, text.as_bytes(), 0o640, owner).map_err(|source| {
+        RepmgrError::File {
             path: to.clone(),
             source,
-        },
-    )?;
+        }
+    })?;
     Ok(to)
 }
 
