@@ -111,4 +111,24 @@ mod tests {
         let (ready, ()) = tokio::join!(wait, write);
         ready.unwrap().unwrap();
     }
+
+    #[tokio::test]
+    async fn without_a_watch_the_file_is_read_again() {
+        let tmp = tempfile::tempdir().unwrap();
+        // What is not there cannot be watched.
+        let dir = tmp.path().join("later");
+        assert!(watch(&dir).is_none());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let write = async {
+            tokio::task::yield_now().await;
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(pid_file(&dir), text(7, now, "ready   ")).unwrap();
+        };
+        let wait = tokio::time::timeout(Duration::from_secs(30), wait_ready(&dir, 7));
+        let (ready, ()) = tokio::join!(wait, write);
+        ready.unwrap().unwrap();
+    }
 }
