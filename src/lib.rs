@@ -4,8 +4,15 @@
 //! actions and turns their results into events. The map of the rooms, and which may import which,
 //! is in `docs/architecture.md`; a test holds the code to it.
 
+pub mod barman;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod fsm;
 pub mod http;
+pub mod pg;
+pub mod plan;
+pub mod render;
+pub mod repmgr;
+pub mod runtime;
 pub mod sys;

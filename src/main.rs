@@ -1,3 +1,5 @@
 //! The thin binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(pgnode::cli::main(std::env::args()).0)
+}

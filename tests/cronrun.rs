@@ -1,13 +1,13 @@
 //! The scheduler with real shells. A binary and one test of its own: the sweep takes every exit
 //! status of the process.
 
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
 use pgnode::config::LogFormat;
-use pgnode::sys::cronrun::{Surroundings, run};
-use pgnode::sys::log::{Lines, filter, subscriber};
-use pgnode::sys::{Children, Outlet, crontab};
+use pgnode::sys::{Children, Surroundings, init_log_on, run_crontab};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Clone, Default)]
@@ -34,14 +34,7 @@ GREETING=hello
 #[tokio::test]
 async fn jobs_run_and_what_they_say_is_logged() {
     let sink = Sink::default();
-    let outlet = Outlet::start(sink.clone()).unwrap();
-    let lines = Lines {
-        format: LogFormat::Json,
-        colour: false,
-        now: SystemTime::now,
-        outlet: outlet.clone(),
-    };
-    tracing::subscriber::set_global_default(subscriber(filter("debug").unwrap(), lines)).unwrap();
+    init_log_on(sink.clone(), false, LogFormat::Json, "debug").unwrap();
     let children = Children::new();
     let mut chld = signal(SignalKind::child()).unwrap();
     let sweeper = children.clone();
@@ -57,9 +50,11 @@ async fn jobs_run_and_what_they_say_is_logged() {
             ("HOME".into(), "/nowhere".into()),
         ],
         home: "/".into(),
-        outlet: outlet.clone(),
     };
-    let task = tokio::spawn(run(crontab::parse(CRONTAB).unwrap(), around));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("crontab");
+    std::fs::write(&path, CRONTAB).unwrap();
+    let task = tokio::spawn(async move { run_crontab(&path, around).await });
 
     let wanted = [
         r#""source":"barman","message":"hello /nowhere""#,

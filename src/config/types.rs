@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What a wait without end is held as: a century, which every clock can add to the present.
+pub const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// What this container is (`PGNODE_ROLE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind {
@@ -18,6 +21,17 @@ pub enum NodeKind {
     Witness,
     /// Both.
     BarmanWitness,
+}
+
+impl fmt::Display for NodeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::Barman => "barman",
+            Self::Witness => "witness",
+            Self::BarmanWitness => "barman,witness",
+        })
+    }
 }
 
 /// What an empty disk becomes (`REPMGR_MASTER`); only a hint on a used one.
@@ -40,6 +54,16 @@ pub enum BarmanMode {
     Off,
 }
 
+impl fmt::Display for BarmanMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Off => "off",
+        })
+    }
+}
+
 /// How log events are written (`PGNODE_LOG_FORMAT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -47,6 +71,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
 }
 
 /// Another node: `host[:port]`, the port being PostgreSQL's consumer port.
@@ -128,7 +161,7 @@ pub struct Postgres {
 pub struct Peers {
     /// `REPMGR_SLAVES`.
     pub slaves: Vec<Address>,
-    /// `REPMGR_PRIMARY_HOST` and `_PORT`.
+    /// `REPMGR_PRIMARY_HOST` and `_PORT`; `None` also when that is this node itself.
     pub primary: Option<Address>,
     /// `REPMGR_PARTNER_NODES`, ourselves left out: everyone to ask.
     pub partners: Vec<Address>,
@@ -161,7 +194,8 @@ pub struct Barman {
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// `PGNODE_PRIMARY_TIMEOUT`: how long a first-time slave waits for its master.
+    /// `PGNODE_PRIMARY_TIMEOUT`: how long a first-time slave waits for its master; [`FOR_EVER`] for
+    /// `0`.
     pub primary_wait: Duration,
     /// `PGNODE_STOP_TIMEOUT`: the container runtime's grace period; the stop ladder stays below it.
     pub stop_grace: Duration,
@@ -215,10 +249,12 @@ pub struct TestHold {
 /// (`PATH`, `LANG`, `TZ`, the user's own variables for init scripts).
 #[derive(Clone, Default)]
 pub struct Environment {
-    /// For every child: PATH, HOME is added per account, LANG, LC_*, TZ and the like.
+    /// For every child: PATH, LANG, LC_*, TZ, TMPDIR. HOME is added per account.
     pub base: Vec<(String, String)>,
     /// For `/docker-entrypoint-initdb.d` scripts: all that the container was given except
-    /// `REPMGR_*`, `BARMAN_*`, `S3_*` and `PGNODE_*`, as in the official image.
+    /// `REPMGR_*`, `BARMAN_*`, `S3_*` and `PGNODE_*`, with `POSTGRES_*` and `PGDATA` as they are in
+    /// effect and `PGPASSWORD`, as in the official image. `PGHOST` and `PGPORT` are left to the
+    /// caller, who knows which port is open.
     pub scripts: Vec<(String, String)>,
 }
 

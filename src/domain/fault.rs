@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The exit codes of the contract (sysexits.h where it has a word for it).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExitCode(pub u8);
 
 impl ExitCode {

@@ -11,7 +11,7 @@ mod status;
 pub use fault::{ExitCode, Fault};
 pub use ids::{NodeId, NodeName, SystemId};
 pub use lsn::{Lsn, Timeline, WalName};
-pub use note::{human_bytes, human_duration};
+pub use note::{human_bytes, human_duration, registered_conninfo};
 pub use peer::{PeerAnswer, PeerError, Unreachable};
 pub use status::{
     BackupView, BootStep, ChildView, Exposure, Health, MemberView, PeerReport, Status, Uptime,

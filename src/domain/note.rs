@@ -34,6 +34,18 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{}.{} {unit}", rest / 1024, rest % 1024 * 10 / 1024)
 }
 
+/// The conninfo that repmgr records for a node: what every other node connects with. No password:
+/// anybody who can read the table could read it. Dead peers are noticed within seconds. The value
+/// is quoted as libpq wants it.
+#[must_use]
+pub fn registered_conninfo(host: &str, port: u16) -> String {
+    let host = host.replace('\\', r"\\").replace('\'', r"\'");
+    format!(
+        "host='{host}' port={port} user=repmgr dbname=repmgr connect_timeout=2 keepalives_idle=1 \
+         keepalives_interval=1 keepalives_count=2 tcp_user_timeout=3000"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

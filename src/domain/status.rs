@@ -73,6 +73,8 @@ pub struct MemberView {
     pub upstream: Option<NodeId>,
     /// Host in the registered conninfo.
     pub host: String,
+    /// Port in it.
+    pub port: u16,
     /// For the rows of standbys on the primary: whether it streams at the moment.
     pub streaming: Option<bool>,
     /// For a streaming standby: bytes of WAL it has not replayed.

@@ -95,3 +95,57 @@ where
         }
     }
 }
+
+/// Where a verb finds the running node.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// Name or address, and port.
+    Tcp(&'a str, u16),
+    /// The control socket.
+    Socket(&'a std::path::Path),
+}
+
+/// Why a verb got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No connection.
+    #[error("cannot connect")]
+    Connect(#[from] std::io::Error),
+    /// No proper answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// None in time.
+    #[error("no answer within {0:?}")]
+    Timeout(std::time::Duration),
+}
+
+/// No answer of ours is longer, in bytes.
+const LARGEST: usize = 1024 * 1024;
+
+/// Connects and asks, within `patience`.
+///
+/// # Errors
+/// [`AskError`].
+pub async fn ask_node(
+    target: Target<'_>,
+    method: Method,
+    path: &str,
+    patience: std::time::Duration,
+) -> Result<Answer, AskError> {
+    let work = async {
+        let answer = match target {
+            Target::Tcp(host, port) => {
+                let stream = tokio::net::TcpStream::connect((host, port)).await?;
+                exchange(stream, host, method, path, LARGEST).await?
+            }
+            Target::Socket(socket) => {
+                let stream = tokio::net::UnixStream::connect(socket).await?;
+                exchange(stream, "localhost", method, path, LARGEST).await?
+            }
+        };
+        Ok(answer)
+    };
+    tokio::time::timeout(patience, work)
+        .await
+        .unwrap_or(Err(AskError::Timeout(patience)))
+}

@@ -26,14 +26,9 @@ pub enum Command {
         /// The answer.
         reply: Reply,
     },
-    /// Take a full backup now.
-    Backup {
-        /// The answer.
-        reply: Reply,
-    },
 }
 
-/// The pages of [`router`], and `POST /reload`, `POST /backup`.
+/// The pages of [`router`], and `POST /reload`.
 pub fn control_router(shown: Shown, commands: mpsc::Sender<Command>) -> Router {
     let route = |make: fn(Reply) -> Command| {
         let commands = commands.clone();
@@ -42,9 +37,7 @@ pub fn control_router(shown: Shown, commands: mpsc::Sender<Command>) -> Router {
             async move { ask(&commands, make).await }
         })
     };
-    router(shown)
-        .route("/reload", route(|reply| Command::Reload { reply }))
-        .route("/backup", route(|reply| Command::Backup { reply }))
+    router(shown).route("/reload", route(|reply| Command::Reload { reply }))
 }
 
 async fn ask(commands: &mpsc::Sender<Command>, make: fn(Reply) -> Command) -> Response {

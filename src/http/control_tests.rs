@@ -35,20 +35,18 @@ async fn commands_reach_the_runtime_and_bring_its_answer() {
             ok,
             why: why.into(),
         };
-        while let Some(command) = runtime.recv().await {
-            match command {
-                Command::Reload { reply } => reply.send(answer(true, "reloaded")).unwrap(),
-                Command::Backup { reply } => reply.send(answer(false, "barman is off")).unwrap(),
-            }
+        let mut answers = [answer(true, "reloaded"), answer(false, "not now")].into_iter();
+        while let Some(Command::Reload { reply }) = runtime.recv().await {
+            reply.send(answers.next().unwrap()).unwrap();
         }
     });
 
     let reload = ask(&path, Method::POST, "/reload").await;
     assert_eq!(reload.status, 200);
     assert_eq!(&reload.body[..], br#"{"ok":true,"why":"reloaded"}"#);
-    let backup = ask(&path, Method::POST, "/backup").await;
-    assert_eq!(backup.status, 409);
-    assert_eq!(&backup.body[..], br#"{"ok":false,"why":"barman is off"}"#);
+    let refused = ask(&path, Method::POST, "/reload").await;
+    assert_eq!(refused.status, 409);
+    assert_eq!(&refused.body[..], br#"{"ok":false,"why":"not now"}"#);
     // A command is never a GET, and the pages are here as well.
     assert_eq!(ask(&path, Method::GET, "/reload").await.status, 405);
     assert_eq!(ask(&path, Method::GET, "/replica").await.status, 200);
@@ -70,7 +68,7 @@ async fn a_runtime_that_is_gone_or_drops_the_command_is_503() {
     });
     assert_eq!(dropped.status, 503);
     drop(runtime);
-    assert_eq!(ask(&path, Method::POST, "/backup").await.status, 503);
+    assert_eq!(ask(&path, Method::POST, "/reload").await.status, 503);
 }
 
 #[tokio::test]

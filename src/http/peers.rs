@@ -19,18 +19,20 @@ const STAGGER: Duration = Duration::from_millis(250);
 const ADDRESSES: usize = 8;
 
 /// Asks every peer's `/status` on `http_port`; the answers come in the order of `peers`. `nonce`
-/// gives a fresh one for each question ([`Nonce::random`]). Takes at most `deadline`.
+/// gives a fresh one for each question ([`Nonce::random`]); without one the peer is not asked, since
+/// its answer could not be believed. Takes at most `deadline`.
 pub async fn ask(
     peers: &[Address],
     http_port: u16,
     key: &PeerKey,
-    mut nonce: impl FnMut() -> Nonce,
+    mut nonce: impl FnMut() -> Option<Nonce>,
     deadline: Duration,
 ) -> Vec<PeerAnswer> {
     let mut asked = JoinSet::new();
     for (index, peer) in peers.iter().enumerate() {
         let (address, host) = (peer.to_string(), peer.host.clone());
-        let (key, nonce) = (key.clone(), nonce());
+        let Some(nonce) = nonce() else { continue };
+        let key = key.clone();
         asked.spawn(async move {
             let began = Instant::now();
             let question = ask_one(&host, http_port, &key, &nonce);
@@ -62,7 +64,7 @@ pub async fn ask(
     let lost = |peer: &Address| PeerAnswer {
         address: peer.to_string(),
         result: Err(PeerError::NotAPgnode {
-            why: "the question itself failed, which is a bug".to_owned(),
+            why: "it was not asked: no random numbers from the system".to_owned(),
         }),
         took: deadline,
     };

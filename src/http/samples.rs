@@ -23,6 +23,7 @@ pub(crate) fn standby() -> Status {
         active: true,
         upstream: upstream.map(NodeId),
         host: name.into(),
+        port: 5432,
         streaming: None,
         lag_bytes: None,
     };

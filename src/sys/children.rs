@@ -23,7 +23,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::net::unix::pipe;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::Account;
 
@@ -266,6 +266,7 @@ type Table = HashMap<i32, oneshot::Sender<Exit>>;
 pub struct Children {
     table: Arc<Mutex<Table>>,
     orphans: Arc<AtomicU64>,
+    sweeps: Arc<watch::Sender<u64>>,
 }
 
 impl Default for Children {
@@ -281,6 +282,7 @@ impl Children {
         Self {
             table: Arc::default(),
             orphans: Arc::default(),
+            sweeps: Arc::default(),
         }
     }
 
@@ -478,7 +480,25 @@ impl Children {
             }
         }
         self.orphans.fetch_add(orphans, Ordering::Relaxed);
+        drop(table);
+        self.sweeps.send_modify(|count| *count += 1);
         orphans
+    }
+
+    /// Changes whenever something may have been reaped: an event to wait for instead of polling.
+    #[must_use]
+    pub fn reaped(&self) -> watch::Receiver<u64> {
+        self.sweeps.subscribe()
+    }
+
+    /// Children of ours that still exist, orphans included, zombies not.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        let us = nix::unistd::getpid().as_raw();
+        super::processes()
+            .iter()
+            .filter(|p| p.parent == us && !p.zombie)
+            .count()
     }
 
     /// Signals one child of ours; `false` when it is not in the table any more.

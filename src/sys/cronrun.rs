@@ -5,12 +5,13 @@
 //! ` | logger -t TAG`, the output goes into the log as from `TAG` directly, because `/dev/log`
 //! cannot be bound without root.
 
-use super::crontab::{Job, Schedule};
-use super::outlet::Outlet;
+use super::crontab::{BadLine, Job, Schedule, parse};
 use super::parse::Format;
-use super::pump::pump;
+use super::pump::pump_until;
 use super::{Child, Children, Exit, Spec};
+use crate::domain::Fault;
 use chrono::{DateTime, Local, TimeDelta};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,9 +25,31 @@ pub struct Surroundings {
     /// Complete environment: PATH, HOME, LANG, TZ, nss_wrapper's. The crontab's own wins.
     pub env: Vec<(String, String)>,
     /// Working directory, the home of whom we are.
-    pub home: std::path::PathBuf,
-    /// The log.
-    pub outlet: Outlet,
+    pub home: PathBuf,
+}
+
+/// A crontab that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CrontabError {
+    /// The file.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line.
+    #[error(transparent)]
+    Line(#[from] BadLine),
+}
+
+impl CrontabError {
+    /// What can be done about it: the file is our own rendering.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        Fault::NeedsPerson(Fault::chain(self))
+    }
 }
 
 /// The longest sleep: how late a change of the clock is noticed.
@@ -34,7 +57,16 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Runs a crontab's jobs. Never ends: abort the task, and start another for a new crontab. Jobs that
 /// run go on; [`Children`] ends them with the process.
-pub async fn run(jobs: Vec<Job>, around: Surroundings) {
+///
+/// # Errors
+/// [`CrontabError`], before the first job.
+pub async fn run_crontab(path: &Path, around: Surroundings) -> Result<(), CrontabError> {
+    // A few lines on a tmpfs: not worth a thread.
+    let text = std::fs::read_to_string(path).map_err(|source| CrontabError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let jobs = parse(&text)?;
     let around = Arc::new(around);
     let mut schedule = Schedule::new(jobs, &Local::now());
     let busy: Vec<Arc<AtomicBool>> = schedule.jobs().iter().map(|_| Arc::default()).collect();
@@ -127,10 +159,7 @@ async fn perform(job: &Job, around: &Surroundings) {
             source: tag.to_owned().into(),
             level: Level::INFO,
         },
-        None => Format::Plain {
-            source: "crond".into(),
-            level: Level::INFO,
-        },
+        None => Format::plain("crond"),
     };
     let child = match around.children.spawn(spec(job, around, command)).await {
         Ok(child) => child,
@@ -140,7 +169,7 @@ async fn perform(job: &Job, around: &Surroundings) {
             return;
         }
     };
-    let exit = follow(child, &format, &around.outlet).await;
+    let exit = follow(child, &format).await;
     match exit {
         Some(Exit::Code(0)) => {
             tracing::debug!(target: "crond", source = "crond", statement = job.written, "a job ended");
@@ -153,7 +182,7 @@ async fn perform(job: &Job, around: &Surroundings) {
 }
 
 /// Output to the log, until the end of the job itself and what it wrote until then.
-async fn follow(mut child: Child, format: &Format, outlet: &Outlet) -> Option<Exit> {
+async fn follow(mut child: Child, format: &Format) -> Option<Exit> {
     let (ended, end) = tokio::sync::watch::channel(());
     let stream = |pipe: Option<tokio::net::unix::pipe::Receiver>| {
         let mut end = end.clone();
@@ -161,7 +190,7 @@ async fn follow(mut child: Child, format: &Format, outlet: &Outlet) -> Option<Ex
             let Some(pipe) = pipe else { return };
             // A grandchild may hold the pipe for ever. Only ever an error: the sender is gone.
             let stop = async move { drop(end.changed().await) };
-            pump(pipe, format.clone(), None, outlet, stop).await;
+            pump_until(pipe, format.clone(), stop).await;
         }
     };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -215,7 +244,6 @@ mod tests {
             children: Children::new(),
             env: vec![("A".into(), "1".into()), ("B".into(), "1".into())],
             home: "/".into(),
-            outlet: Outlet::start(std::io::sink()).unwrap(),
         }
     }
 

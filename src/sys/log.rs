@@ -9,14 +9,17 @@ use crate::config::LogFormat;
 use crate::domain::Fault;
 use chrono::{DateTime, SecondsFormat, Utc};
 use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::io::Write;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 /// Names that a filter may use as targets: ours, and the sources of children's lines.
-pub const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 7] = [
     "pgnode", "postgres", "repmgrd", "repmgr", "barman", "crond", "child",
 ];
 
@@ -65,7 +68,7 @@ impl LogError {
 ///
 /// # Errors
 /// [`LogError::Filter`], [`LogError::Word`].
-pub fn filter(text: &str) -> Result<EnvFilter, LogError> {
+fn filter(text: &str) -> Result<EnvFilter, LogError> {
     let text = if text.trim().is_empty() { "info" } else { text };
     for word in text.split(',').map(str::trim) {
         let bare = !word.is_empty() && !word.contains(['=', '[']);
@@ -83,48 +86,111 @@ pub fn filter(text: &str) -> Result<EnvFilter, LogError> {
         })
 }
 
-/// Sets up the log of this process on its standard output. Colours only on a terminal. Call
-/// [`Outlet::flush`] before the end.
+/// The log of this process.
+struct Log {
+    outlet: Outlet,
+    /// Every pump holds a receiver: a change tells it to come to its end, its drop that it did.
+    pumps: watch::Sender<()>,
+}
+
+/// As the subscriber that `tracing` keeps: one for the process, set once.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Sets up the log of this process on its standard output. Colours only on a terminal. What is
+/// logged at the very end is written by [`flush`].
 ///
 /// # Errors
 /// [`LogError`].
-pub fn install(format: LogFormat, filter_text: &str) -> Result<Outlet, LogError> {
+pub fn init(format: LogFormat, filter_text: &str) -> Result<(), LogError> {
     use std::io::IsTerminal as _;
     use std::os::fd::AsFd as _;
-    let filter = filter(filter_text)?;
     let stdout = std::io::stdout();
     let colour = stdout.is_terminal();
     // A descriptor of our own: std's handle would copy every line through its own buffer.
     let file = std::fs::File::from(stdout.as_fd().try_clone_to_owned()?);
-    let outlet = Outlet::start(file)?;
-    tracing::subscriber::set_global_default(subscriber(
-        filter,
-        Lines {
-            format,
-            colour,
-            now: SystemTime::now,
-            outlet: outlet.clone(),
-        },
-    ))?;
-    Ok(outlet)
+    init_on(file, colour, format, filter_text)
+}
+
+/// As [`init`], written to anything.
+///
+/// # Errors
+/// [`LogError`].
+pub fn init_on(
+    to: impl Write + Send + 'static,
+    colour: bool,
+    format: LogFormat,
+    filter_text: &str,
+) -> Result<(), LogError> {
+    let filter = filter(filter_text)?;
+    let outlet = Outlet::start(to)?;
+    let lines = Lines {
+        format,
+        colour,
+        now: SystemTime::now,
+        outlet: outlet.clone(),
+    };
+    tracing::subscriber::set_global_default(subscriber(filter, lines))?;
+    let (pumps, _) = watch::channel(());
+    drop(LOG.set(Log { outlet, pumps }));
+    Ok(())
+}
+
+/// The end of the log's sources: tells every pump to read what is still in its pipe and end, and
+/// waits for that, at most `limit`. A FIFO has no end of its own, and the last line of a stop
+/// ("database system is shut down") is the one that a person wants to see.
+pub async fn end(limit: Duration) {
+    if let Some(log) = LOG.get() {
+        log.pumps.send_replace(());
+        drop(tokio::time::timeout(limit, log.pumps.closed()).await);
+    }
+}
+
+/// Waits until everything that was logged has been written, at most `limit`. Blocks: the last act
+/// of the process.
+pub fn flush(limit: Duration) {
+    if let Some(log) = LOG.get() {
+        // Nobody is left who could be told that it was not enough.
+        let _in_time: bool = log.outlet.flush(limit);
+    }
+}
+
+/// Waits while the log is written slower than it is fed.
+pub(super) async fn room() {
+    if let Some(log) = LOG.get() {
+        log.outlet.room().await;
+    }
+}
+
+/// Ready when [`end`] was called; never without a log.
+pub(super) async fn told_to_end(pass: &mut Option<watch::Receiver<()>>) {
+    match pass {
+        // An error, too, is the end.
+        Some(pass) => drop(pass.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// For a pump, to be held until it has ended: [`end`] waits for that.
+pub(super) fn pump_pass() -> Option<watch::Receiver<()>> {
+    LOG.get().map(|log| log.pumps.subscribe())
 }
 
 /// A subscriber that writes lines.
-pub fn subscriber(filter: EnvFilter, lines: Lines) -> impl Subscriber + Send + Sync {
+fn subscriber(filter: EnvFilter, lines: Lines) -> impl Subscriber + Send + Sync {
     tracing_subscriber::registry().with(filter).with(lines)
 }
 
 /// Writes each event as one line.
 #[derive(Clone, Debug)]
-pub struct Lines {
+struct Lines {
     /// Text or JSON.
-    pub format: LogFormat,
+    format: LogFormat,
     /// Text with colours.
-    pub colour: bool,
+    colour: bool,
     /// The clock.
-    pub now: fn() -> SystemTime,
+    now: fn() -> SystemTime,
     /// Where lines go.
-    pub outlet: Outlet,
+    outlet: Outlet,
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -164,7 +230,7 @@ impl Lines {
 
 /// `2026-11-21T08:00:00.123Z`.
 #[must_use]
-pub fn rfc3339(time: SystemTime) -> String {
+fn rfc3339(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 

@@ -1,9 +1,7 @@
 //! Lines as they come out.
 
 use super::*;
-use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);

@@ -13,9 +13,7 @@ fn events(format: Format, lines: &[&str]) -> Vec<Said> {
 }
 
 fn repmgrd() -> Format {
-    Format::Repmgr {
-        source: "repmgrd".into(),
-    }
+    Format::repmgrd()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Carries what children print into the log: lines, rate limits, back-pressure.
 
-use super::Outlet;
-use super::limit::{Admit, Flood};
+use super::limit::{Admit, Flood, Rate};
+use super::log;
 use super::parse::{Assembler, Format};
 use super::said::Said;
 use std::path::Path;
@@ -27,31 +27,39 @@ pub fn open_fifo(path: &Path) -> std::io::Result<pipe::Receiver> {
         .open_receiver(path)
 }
 
-/// After `stop`, a stream that gave nothing for so long has been read to its end.
-const DRAINED: Duration = Duration::from_millis(20);
+/// After [`log::end`], a stream that gave nothing for so long has been read to its end.
+pub(super) const DRAINED: Duration = Duration::from_millis(20);
 
-/// Reads to the end of the stream and logs every line. A FIFO has no end: when its writer is gone,
-/// make `stop` ready, and what is still in it is read. Waits while the log is written slower than
-/// the child writes, so that the child waits too.
-pub async fn pump(
+/// Reads to the end of the stream and logs every line. A FIFO has no end: [`log::end`] makes one.
+/// Waits while the log is written slower than the child writes, so that the child waits too.
+pub async fn pump(reader: impl AsyncRead + Unpin, format: Format) {
+    pump_until(reader, format, std::future::pending()).await;
+}
+
+/// As [`pump`], until `stop`: then what is still in the pipe is read, and that is the end.
+pub(super) async fn pump_until(
     reader: impl AsyncRead + Unpin,
     format: Format,
-    flood: Option<Flood>,
-    outlet: &Outlet,
     stop: impl Future<Output = ()>,
 ) {
+    let mut pass = log::pump_pass();
+    let stop = async {
+        tokio::select! {
+            () = log::told_to_end(&mut pass) => {}
+            () = stop => {}
+        }
+    };
     let gate = Gate {
-        flood,
+        flood: format.flood(),
         source: format.source(),
     };
-    carry(reader, format, gate, outlet, stop, |said| said.log()).await;
+    carry(reader, format, gate, stop, |said| said.log()).await;
 }
 
 async fn carry(
     mut reader: impl AsyncRead + Unpin,
     format: Format,
     mut gate: Gate,
-    outlet: &Outlet,
     stop: impl Future<Output = ()>,
     mut out: impl FnMut(Said),
 ) {
@@ -85,7 +93,7 @@ async fn carry(
                 gate.settle(began.elapsed(), &mut out);
             }
         }
-        outlet.room().await;
+        log::room().await;
     }
     let now = began.elapsed();
     let mut through = |said| gate.pass(said, now, &mut out);
@@ -139,6 +147,32 @@ impl Gate {
 }
 
 impl Format {
+    /// The limit for a flood of them. Only repmgrd has one: dropping lines of PostgreSQL's log,
+    /// which may be an audit trail, is not ours to decide.
+    fn flood(&self) -> Option<Flood> {
+        match self {
+            Self::Repmgr { .. } => Some(Flood::of_each_shape(Rate::REPMGRD)),
+            Self::PostgresJson | Self::PostgresText | Self::Barman | Self::Plain { .. } => None,
+        }
+    }
+
+    /// repmgrd's lines.
+    #[must_use]
+    pub const fn repmgrd() -> Self {
+        Self::Repmgr {
+            source: std::borrow::Cow::Borrowed("repmgrd"),
+        }
+    }
+
+    /// Lines that are what they are.
+    #[must_use]
+    pub const fn plain(source: &'static str) -> Self {
+        Self::Plain {
+            source: std::borrow::Cow::Borrowed(source),
+            level: tracing::Level::INFO,
+        }
+    }
+
     /// Whose lines these are.
     #[must_use]
     pub fn source(&self) -> std::borrow::Cow<'static, str> {

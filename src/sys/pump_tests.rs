@@ -6,10 +6,6 @@ use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt as _;
 use tracing::Level;
 
-fn outlet() -> Outlet {
-    Outlet::start(std::io::sink()).unwrap()
-}
-
 fn plain() -> Format {
     Format::Plain {
         source: "test".into(),
@@ -27,7 +23,7 @@ fn gate(flood: Option<Flood>) -> Gate {
 async fn read_all(bytes: &[u8], format: Format, flood: Option<Flood>) -> Vec<Said> {
     let mut out = Vec::new();
     let never = std::future::pending();
-    carry(bytes, format, gate(flood), &outlet(), never, |s| {
+    carry(bytes, format, gate(flood), never, |s| {
         out.push(s);
     })
     .await;
@@ -86,7 +82,7 @@ async fn an_event_is_given_out_when_nothing_more_comes() {
     };
     let task = tokio::spawn(async move {
         let never = std::future::pending();
-        carry(reader, format, gate(None), &outlet(), never, |s| {
+        carry(reader, format, gate(None), never, |s| {
             log.lock().unwrap().push((s, Instant::now()));
         })
         .await;
@@ -121,7 +117,7 @@ async fn a_flood_is_counted_and_its_end_reported_without_another_line() {
     let flood = Flood::of_each_shape(Rate::REPMGRD);
     let task = tokio::spawn(async move {
         let never = std::future::pending();
-        carry(reader, plain(), gate(Some(flood)), &outlet(), never, |s| {
+        carry(reader, plain(), gate(Some(flood)), never, |s| {
             log.lock().unwrap().push(s);
         })
         .await;
@@ -171,7 +167,7 @@ async fn a_fifo_outlives_its_writers_and_is_read_empty_when_told_to_stop() {
     let log = Arc::clone(&seen);
     let task = tokio::spawn(async move {
         let stop = async { drop(stopped.await) };
-        carry(reader, plain(), gate(None), &outlet(), stop, |s| {
+        carry(reader, plain(), gate(None), stop, |s| {
             log.lock().unwrap().push(s.message);
         })
         .await;

@@ -72,7 +72,7 @@ impl Said {
     }
 
     /// Logs it. The source is also the event's target (`child` for one that is not in
-    /// [`super::log::TARGETS`]), so a filter can say `info,postgres=warn`.
+    /// `log.rs`), so a filter can say `info,postgres=warn`.
     pub fn log(&self) {
         // A target must be constant, hence one call site for each.
         macro_rules! at {

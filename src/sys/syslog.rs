@@ -2,10 +2,10 @@
 //!
 //! glibc and cron send datagrams `<PRI>Mon DD HH:MM:SS tag[pid]: text`, local time, no host name.
 
-use super::Outlet;
 use super::limit::{Flood, Rate};
+use super::log;
 use super::parse::{Format, Piece};
-use super::pump::Gate;
+use super::pump::{self, Gate};
 use super::said::Said;
 use std::collections::{HashMap, VecDeque};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -27,12 +27,18 @@ const TAGS: usize = 32;
 /// Running jobs whose command is remembered.
 const JOBS: usize = 64;
 
-/// Makes the socket, mode 0666: PAM logs there in jobs of other users. One that an earlier run left
-/// is replaced. Bind it before cron starts.
+/// Makes the socket, mode 0666 (PAM logs there in jobs of other users), and logs its datagrams in a
+/// task. A socket that an earlier run left is replaced. Call it before cron starts.
 ///
 /// # Errors
 /// The path cannot be bound (not root, a real syslogd), or is something else than a socket.
-pub fn bind(path: &Path) -> std::io::Result<UnixDatagram> {
+pub fn listen(path: &Path) -> std::io::Result<()> {
+    let socket = bind(path)?;
+    tokio::spawn(serve(socket));
+    Ok(())
+}
+
+fn bind(path: &Path) -> std::io::Result<UnixDatagram> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
         // systemd's images leave a link to nowhere.
@@ -46,8 +52,10 @@ pub fn bind(path: &Path) -> std::io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Logs every datagram. Never ends: abort the task.
-pub async fn serve(socket: UnixDatagram, outlet: &Outlet) {
+/// Logs every datagram, until the end of the log.
+async fn serve(socket: UnixDatagram) {
+    let mut pass = log::pump_pass();
+    let mut ending = false;
     let mut buffer = vec![0_u8; LONGEST];
     let mut desk = Desk::default();
     let began = Instant::now();
@@ -66,11 +74,13 @@ pub async fn serve(socket: UnixDatagram, outlet: &Outlet) {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             },
+            () = log::told_to_end(&mut pass), if !ending => ending = true,
+            () = tokio::time::sleep(pump::DRAINED), if ending => return,
             () = tokio::time::sleep_until(due.unwrap_or(began)), if due.is_some() => {
                 desk.settle(began.elapsed(), &mut |said| said.log());
             }
         }
-        outlet.room().await;
+        log::room().await;
     }
 }
 

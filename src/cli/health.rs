@@ -1,1 +1,0 @@
-//! `pgnode health`: for the HEALTHCHECK of the image.

@@ -1,0 +1,143 @@
+//! Scrapes.
+
+use super::*;
+use crate::http::samples;
+
+#[test]
+fn a_scrape_shows_the_node() {
+    let text = render(Scrape {
+        status: Arc::new(samples::standby()),
+        now_ms: 1_000_000,
+        loop_age: Duration::from_millis(40),
+        states: &["waiting", "open"],
+    });
+    insta::assert_snapshot!(text, @r#"
+    # HELP pgnode_build_info The version of pgnode.
+    # TYPE pgnode_build_info gauge
+    pgnode_build_info{version="0.1.0"} 1
+    # HELP pgnode_node_info Name and repmgr id of the node.
+    # TYPE pgnode_node_info gauge
+    pgnode_node_info{node="pg2",node_id="2"} 1
+    # HELP pgnode_state 1 for the state that the node is in, 0 for the others.
+    # TYPE pgnode_state gauge
+    pgnode_state{state="waiting"} 0
+    pgnode_state{state="open"} 1
+    # HELP pgnode_state_seconds How long the node has been in its state.
+    # TYPE pgnode_state_seconds gauge
+    # UNIT pgnode_state_seconds seconds
+    pgnode_state_seconds 600.0
+    # HELP pgnode_role 1 for the role that the node has, 0 for the other; both 0 while it is not known.
+    # TYPE pgnode_role gauge
+    pgnode_role{role="primary"} 0
+    pgnode_role{role="standby"} 1
+    # HELP pgnode_exposure 1 for where PostgreSQL can be reached: closed, the technical or the consumer port.
+    # TYPE pgnode_exposure gauge
+    pgnode_exposure{exposure="closed"} 0
+    pgnode_exposure{exposure="technical"} 0
+    pgnode_exposure{exposure="consumer"} 1
+    # HELP pgnode_open 1 while clients can connect to the consumer port.
+    # TYPE pgnode_open gauge
+    pgnode_open 1
+    # HELP pgnode_fault 1 while a fault is shown in the status.
+    # TYPE pgnode_fault gauge
+    pgnode_fault 0
+    # HELP pgnode_start_time_seconds When pgnode started, in seconds since the epoch.
+    # TYPE pgnode_start_time_seconds gauge
+    # UNIT pgnode_start_time_seconds seconds
+    pgnode_start_time_seconds 390.0
+    # HELP pgnode_loop_age_seconds Time since the last turn of the loop.
+    # TYPE pgnode_loop_age_seconds gauge
+    # UNIT pgnode_loop_age_seconds seconds
+    pgnode_loop_age_seconds 0.04
+    # HELP pgnode_timeline The timeline.
+    # TYPE pgnode_timeline gauge
+    pgnode_timeline 1
+    # HELP pgnode_wal_position_bytes WAL position as a byte count: written by a primary, replayed by a standby.
+    # TYPE pgnode_wal_position_bytes gauge
+    # UNIT pgnode_wal_position_bytes bytes
+    pgnode_wal_position_bytes 50331976
+    # HELP pgnode_replication_streaming Standby: 1 while the walreceiver streams.
+    # TYPE pgnode_replication_streaming gauge
+    pgnode_replication_streaming 1
+    # HELP pgnode_replication_lag_bytes Standby: bytes of WAL that it is behind.
+    # TYPE pgnode_replication_lag_bytes gauge
+    # UNIT pgnode_replication_lag_bytes bytes
+    pgnode_replication_lag_bytes 0
+    # HELP pgnode_replication_lag_seconds Standby: time since the last replayed commit, 0 when nothing is left to replay.
+    # TYPE pgnode_replication_lag_seconds gauge
+    # UNIT pgnode_replication_lag_seconds seconds
+    pgnode_replication_lag_seconds 0.0
+    # HELP pgnode_member_active 1 while repmgr's table calls the member active.
+    # TYPE pgnode_member_active gauge
+    pgnode_member_active{member="pg1",kind="primary"} 1
+    pgnode_member_active{member="pg2",kind="standby"} 1
+    # HELP pgnode_postgres_restarts Unexpected ends of postgres since pgnode started.
+    # TYPE pgnode_postgres_restarts counter
+    pgnode_postgres_restarts_total 0
+    # HELP pgnode_orphans_reaped Orphaned processes reaped since pgnode started.
+    # TYPE pgnode_orphans_reaped counter
+    pgnode_orphans_reaped_total 3
+    # HELP pgnode_child_up 1 while the process runs.
+    # TYPE pgnode_child_up gauge
+    pgnode_child_up{child="postgres"} 1
+    pgnode_child_up{child="repmgrd"} 1
+    pgnode_child_up{child="crond"} 0
+    # HELP pgnode_child_restarts How often the process was started again after an unexpected end.
+    # TYPE pgnode_child_restarts counter
+    pgnode_child_restarts_total{child="postgres"} 0
+    pgnode_child_restarts_total{child="repmgrd"} 1
+    pgnode_child_restarts_total{child="crond"} 0
+    # HELP pgnode_boot_step_seconds How long each state of the boot took.
+    # TYPE pgnode_boot_step_seconds gauge
+    # UNIT pgnode_boot_step_seconds seconds
+    pgnode_boot_step_seconds{state="clone"} 1.6
+    pgnode_boot_step_seconds{state="preflight"} 0.012
+    # HELP pgnode_boot_seconds From the start of pgnode to the open consumer port.
+    # TYPE pgnode_boot_seconds gauge
+    # UNIT pgnode_boot_seconds seconds
+    pgnode_boot_seconds 2.75
+    # HELP pgnode_backups Complete backups in the catalogue.
+    # TYPE pgnode_backups gauge
+    pgnode_backups 1
+    # HELP pgnode_backup_last_age_seconds Age of the newest complete backup.
+    # TYPE pgnode_backup_last_age_seconds gauge
+    # UNIT pgnode_backup_last_age_seconds seconds
+    pgnode_backup_last_age_seconds 360.0
+    # HELP pgnode_backup_last_size_bytes Size of the newest complete backup.
+    # TYPE pgnode_backup_last_size_bytes gauge
+    # UNIT pgnode_backup_last_size_bytes bytes
+    pgnode_backup_last_size_bytes 30722752
+    # EOF
+    "#);
+}
+
+#[test]
+fn what_is_not_known_has_no_series_and_nothing_appears_twice() {
+    let mut status = samples::standby();
+    status.lsn = None;
+    status.lag_bytes = None;
+    status.state = "a \"new\"\nstate".into();
+    let step = status.boot[0].clone();
+    status.boot.push(step);
+    let text = render(Scrape {
+        status: Arc::new(status),
+        now_ms: 0,
+        loop_age: Duration::ZERO,
+        states: &[],
+    });
+    assert!(!text.contains("wal_position") && !text.contains("lag_bytes"));
+    assert!(
+        text.contains(r#"pgnode_state{state="a \"new\"\nstate"} 1"#),
+        "{text}"
+    );
+    let mut series: Vec<&str> = text
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(|l| l.rsplit_once(' ').map(|(name, _)| name))
+        .collect();
+    let all = series.len();
+    series.sort_unstable();
+    series.dedup();
+    assert_eq!(series.len(), all);
+    assert!(text.ends_with("# EOF\n"));
+}

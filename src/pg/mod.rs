@@ -1,0 +1,25 @@
+//! PostgreSQL: its programs' command lines, its files, sessions, the SQL that provisions it.
+
+mod argv;
+mod bootstrap;
+mod controldata;
+mod datadir;
+mod error;
+mod follow;
+mod probe;
+mod ready;
+mod scripts;
+mod session;
+
+pub use argv::{Listen, initdb, postgres};
+pub use bootstrap::bootstrap;
+pub use controldata::{ClusterState, ControlData, control_data};
+pub use datadir::{DirFacts, PidFile, ServerStatus, clear_stale_locks, look, pid_file};
+pub use error::PgError;
+pub use follow::{
+    Repair, SlotFacts, Standing, forget_slot, make_slot, repair, slot_facts, slot_name,
+};
+pub use probe::{PgView, conninfo_value, probe};
+pub use ready::wait_ready;
+pub use scripts::{run_scripts, scripts, scripts_readable};
+pub use session::Session;

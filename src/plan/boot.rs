@@ -1,0 +1,157 @@
+//! How a node comes to its data. Facts decide; `REPMGR_MASTER` matters on an empty disk only.
+
+use super::facts::{ClusterFacts, Disk, Facts};
+use crate::config::{Config, StartAs};
+use crate::domain::{Fault, Role};
+
+/// Where the data comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Provision {
+    /// initdb in the staging directory; everything up to the registration happens there too, so an
+    /// interrupted first start leaves nothing that could be taken for done.
+    Init,
+    /// A clone of the primary in the staging directory.
+    Clone,
+    /// What is on the disk.
+    Adopt,
+}
+
+/// What a boot will do, decided once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BootPlan {
+    /// Where the data comes from.
+    pub provision: Provision,
+    /// What the node is with that data.
+    pub role: Role,
+    /// Whether the database must be visited on the technical port before it opens: users,
+    /// passwords, extension. A second start with the same settings skips that.
+    pub bootstrap: bool,
+    /// Whether repmgr has to be told about us.
+    pub register: bool,
+}
+
+/// Decides. The error says what a person has to do.
+///
+/// # Errors
+/// A [`Fault`] when the disk cannot be used as it is.
+pub fn plan(config: &Config, facts: &Facts) -> Result<BootPlan, Fault> {
+    if let Some(memory) = &facts.memory
+        && memory.node_id != config.identity.id
+    {
+        return Err(Fault::NeedsPerson(format!(
+            "the volume belongs to node {} ({}), the settings say node {} ({}): \
+             give the node its own volume, or set REPMGR_NODE_ID={} and REPMGR_NODE_NAME={}",
+            memory.node_id,
+            memory.node_name,
+            config.identity.id,
+            config.identity.name,
+            memory.node_id,
+            memory.node_name,
+        )));
+    }
+    match &facts.disk {
+        Disk::Empty => match (&facts.memory, config.start_as) {
+            (Some(memory), StartAs::Master) => Err(Fault::NeedsPerson(format!(
+                "this node held cluster {} and its data directory is gone: is PGDATA={} mounted? \
+                 To begin a new cluster, remove `state.json` beside it; to clone the present \
+                 primary, set REPMGR_MASTER=false",
+                memory.system_id,
+                config.paths.pgdata.display()
+            ))),
+            (_, start_as) => Ok(on_empty_disk(start_as)),
+        },
+        Disk::OldOnly => Err(Fault::NeedsPerson(format!(
+            "{} is empty, but the copy that was set aside in its `.pgnode/old` holds a cluster: \
+             move it back, or remove it to begin anew",
+            config.paths.pgdata.display()
+        ))),
+        Disk::Foreign { why } => Err(Fault::NeedsPerson(format!(
+            "{} is neither empty nor a PostgreSQL cluster ({why}): nothing in it was touched; \
+             empty it or mount the right volume",
+            config.paths.pgdata.display()
+        ))),
+        Disk::Cluster(cluster) => adopt(facts, cluster),
+    }
+}
+
+const fn on_empty_disk(start_as: StartAs) -> BootPlan {
+    match start_as {
+        StartAs::Master => BootPlan {
+            provision: Provision::Init,
+            role: Role::Primary,
+            bootstrap: true,
+            register: true,
+        },
+        StartAs::Slave => BootPlan {
+            provision: Provision::Clone,
+            role: Role::Standby,
+            bootstrap: false,
+            register: true,
+        },
+    }
+}
+
+fn adopt(facts: &Facts, cluster: &ClusterFacts) -> Result<BootPlan, Fault> {
+    if cluster.major != facts.pg_major {
+        return Err(Fault::NeedsPerson(format!(
+            "the cluster on disk was made by PostgreSQL {}, this image has {}: \
+             use an image of that version, or upgrade with pg_upgrade",
+            cluster.major, facts.pg_major
+        )));
+    }
+    if let Some(memory) = &facts.memory
+        && memory.system_id != cluster.system_id
+    {
+        return Err(Fault::NeedsPerson(format!(
+            "the cluster on disk has system identifier {}, this node's own record says {}: \
+             somebody replaced the data; if that was meant, remove `.pgnode/state.json`",
+            cluster.system_id, memory.system_id
+        )));
+    }
+    if cluster.recovering {
+        return Err(Fault::NeedsPerson(
+            "the data directory holds `recovery.signal`, an unfinished restore that this node \
+             did not begin: finish it by hand, or restore into an empty volume"
+                .into(),
+        ));
+    }
+    let role = if cluster.standby {
+        Role::Standby
+    } else {
+        Role::Primary
+    };
+    let registered = facts.memory.as_ref().is_some_and(|m| m.registered);
+    if role == Role::Standby {
+        // A standby of another cluster than the primary's would never stream. All that answer
+        // agree on another identity: a wrong volume, or wrong peers.
+        let others: Vec<_> = facts
+            .peers
+            .iter()
+            .filter_map(|p| p.report()?.system_id.map(|id| (p, id)))
+            .collect();
+        if let Some((peer, id)) = others.first()
+            && others.iter().all(|(_, id)| *id != cluster.system_id)
+        {
+            return Err(Fault::NeedsPerson(format!(
+                "this standby's cluster has system identifier {}, {} has {id}: they are different \
+                 clusters; mount the right volume, correct the peers, or empty the volume to clone",
+                cluster.system_id, peer.address
+            )));
+        }
+    }
+    let changed = match (&facts.memory, &facts.fingerprint) {
+        (Some(memory), Some(now)) => memory.fingerprint != *now,
+        (None, _) | (_, None) => true,
+    };
+    Ok(BootPlan {
+        provision: Provision::Adopt,
+        role,
+        // A standby's users come to it by replication.
+        bootstrap: role == Role::Primary && (changed || !registered),
+        register: !registered,
+    })
+}
+
+#[cfg(test)]
+#[path = "boot_tests.rs"]
+mod tests;

@@ -1,0 +1,326 @@
+use super::*;
+use crate::config::*;
+use crate::domain::{NodeId, NodeName};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+const SECRETS: [&str; 4] = ["rp '\"\\$%:@ pw", "rs:pw\\", "bp pw'%", "bs\"pw$"];
+
+fn config(name: &str, mode: BarmanMode) -> Config {
+    let secret = |s: &str| Secret::new(s.to_owned());
+    Config {
+        kind: NodeKind::Postgres,
+        start_as: StartAs::Master,
+        identity: Identity {
+            name: NodeName(name.into()),
+            id: NodeName(name.into()).number().unwrap_or(NodeId(7)),
+            network_name: name.into(),
+        },
+        paths: Paths {
+            data_dir: "/var/lib/postgresql".into(),
+            pgdata: "/var/lib/postgresql/data".into(),
+            repmgr_config_dir: "/etc/repmgr.d/".into(),
+            barman_config_dir: "/etc/barman.d/".into(),
+            barman_backup_dir: "/home/barman/data".into(),
+            run_dir: "/run/pgnode".into(),
+            socket_dir: "/run/postgresql".into(),
+            user_dir: "/etc/pgnode".into(),
+            init_scripts: "/docker-entrypoint-initdb.d".into(),
+        },
+        postgres: Postgres {
+            port: 5432,
+            technical_port: 5434,
+            superuser: "postgres".into(),
+            password: secret("super secret"),
+            database: "postgres".into(),
+            initdb_args: Vec::new(),
+            settings: vec![("max_connections".into(), "200".into())],
+            max_slot_wal: None,
+        },
+        peers: Peers {
+            slaves: Vec::new(),
+            primary: None,
+            partners: Vec::new(),
+        },
+        repmgr: Repmgr {
+            password: secret(SECRETS[0]),
+            streaming_password: secret(SECRETS[1]),
+        },
+        barman: Barman {
+            mode,
+            password: secret(SECRETS[2]),
+            streaming_password: secret(SECRETS[3]),
+            retention_policy: "RECOVERY WINDOW OF 5 DAYS".into(),
+            backup_schedule: "15 3 * * *".into(),
+        },
+        http: ([0, 0, 0, 0], 8008).into(),
+        log_format: LogFormat::Text,
+        log_filter: "info".into(),
+        limits: Limits {
+            primary_wait: Duration::from_secs(600),
+            stop_grace: Duration::from_secs(10),
+        },
+        test_hold: None,
+        environment: Environment::default(),
+        default_passwords: Vec::new(),
+    }
+}
+
+fn facts(role: Role) -> RenderFacts {
+    RenderFacts {
+        role,
+        memory_limit: Some(2 << 30),
+        volume_bytes: Some(100 << 30),
+        pg_major: 17,
+        barman_account: "barman".into(),
+        postgres_account: "postgres".into(),
+        our_account: "root".into(),
+        root: true,
+        user_conf_dir_exists: true,
+        user_hba: vec![(
+            "10-app.conf".into(),
+            "host app app 10.0.0.0/8 scram-sha-256".into(),
+        )],
+        user_preload: Some("pg_stat_statements".into()),
+        pg_bin: "/usr/lib/postgresql/17/bin".into(),
+        pgnode: "/usr/local/bin/pgnode".into(),
+    }
+}
+
+fn cases() -> Vec<(&'static str, Config, RenderFacts)> {
+    let bare = |role| RenderFacts {
+        memory_limit: None,
+        user_conf_dir_exists: false,
+        user_hba: Vec::new(),
+        user_preload: None,
+        ..facts(role)
+    };
+    let mut plain = config("pg1", BarmanMode::Off);
+    plain.postgres.settings.clear();
+    plain.postgres.max_slot_wal = Some(3 << 30);
+    vec![
+        (
+            "master",
+            config("pg1", BarmanMode::Local),
+            facts(Role::Primary),
+        ),
+        (
+            "slave",
+            config("pg2", BarmanMode::Local),
+            facts(Role::Standby),
+        ),
+        ("barman-off", plain, bare(Role::Primary)),
+        (
+            "barman-remote",
+            config("pg1", BarmanMode::Remote),
+            bare(Role::Primary),
+        ),
+        (
+            "non-root",
+            config("pg1", BarmanMode::Local),
+            RenderFacts {
+                root: false,
+                our_account: "uid12345".into(),
+                postgres_account: "uid12345".into(),
+                barman_account: "uid12345".into(),
+                ..bare(Role::Primary)
+            },
+        ),
+    ]
+}
+
+fn templates_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("templates")
+}
+
+#[test]
+fn each_file_of_templates_is_in_the_table() {
+    let mut on_disk: Vec<String> = std::fs::read_dir(templates_dir())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    on_disk.sort();
+    let mut in_table: Vec<String> = TEMPLATES
+        .iter()
+        .map(|t| format!("{}.tera", t.name))
+        .collect();
+    in_table.sort();
+    assert_eq!(on_disk, in_table);
+}
+
+/// Each `{{ … }}` ends in one of our filters: nothing gets into a file unquoted.
+#[test]
+fn each_placeholder_ends_in_a_filter() {
+    for t in TEMPLATES {
+        let mut seen = 0;
+        for part in t.text.split("{{").skip(1) {
+            let inside = part.split("}}").next().unwrap().trim_matches(['-', ' ']);
+            let last = inside.rsplit('|').next().unwrap().trim();
+            assert!(
+                inside.contains('|')
+                    && (last == filters::NUMBER || filters::TEXT.iter().any(|(n, _)| *n == last)),
+                "{}: {{{{ {inside} }}}}",
+                t.name
+            );
+            seen += 1;
+        }
+        assert!(seen > 0, "{}", t.name);
+        assert!(!t.text.contains("| safe"), "{}", t.name);
+    }
+}
+
+#[test]
+fn every_role_and_barman_mode_renders() {
+    for mode in [BarmanMode::Local, BarmanMode::Remote, BarmanMode::Off] {
+        for role in [Role::Primary, Role::Standby] {
+            let config = config("pg1", mode);
+            let files = render(&config, &facts(role)).unwrap();
+            let local = mode == BarmanMode::Local;
+            assert_eq!(files.iter().any(|f| f.owner == Owner::Barman), local);
+            assert_eq!(files.len() + unwanted(&config).len(), TEMPLATES.len());
+            assert!(
+                unwanted(&config)
+                    .iter()
+                    .all(|p| files.iter().all(|f| f.path != *p))
+            );
+            for file in &files {
+                assert!(file.text.ends_with('\n'), "{}", file.path.display());
+                assert!(file.path.is_absolute());
+                assert!(!file.text.contains("\n\n\n"), "{}", file.path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn postgresql_conf_does_not_change_with_the_role() {
+    let config = config("pg1", BarmanMode::Local);
+    let text = |role| render(&config, &facts(role)).unwrap()[0].text.clone();
+    assert_eq!(text(Role::Primary), text(Role::Standby));
+}
+
+#[test]
+fn passwords_are_in_the_password_files_only() {
+    let files = render(&config("pg1", BarmanMode::Local), &facts(Role::Primary)).unwrap();
+    for file in &files {
+        let holds = SECRETS
+            .iter()
+            .any(|s| file.text.contains(s) || file.text.contains(&quote::pgpass(s).unwrap()));
+        assert_eq!(holds, file.secret, "{}", file.path.display());
+        assert!(!file.text.contains("super secret"));
+        if file.secret {
+            assert_eq!(file.mode, 0o600);
+            assert!(
+                !format!("{file:?}").contains(":repmgr:")
+                    && !format!("{file:?}").contains(":barman:")
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_a_fault_of_the_configuration() {
+    let ok = || (config("pg1", BarmanMode::Local), facts(Role::Primary));
+    let refused = |config: &Config, facts: &RenderFacts| {
+        let error = render(config, facts).unwrap_err();
+        assert!(matches!(error, RenderError::Unwritable { .. }), "{error:?}");
+        let fault = error.fault();
+        assert!(matches!(fault, Fault::Config(_)), "{fault:?}");
+        fault.why().to_owned()
+    };
+    let (mut c, f) = ok();
+    c.repmgr.password = Secret::new("two\nlines".into());
+    let why = refused(&c, &f);
+    assert_eq!(
+        why,
+        "pgpass cannot be written: a password file cannot hold a line break or NUL"
+    );
+
+    let (mut c, f) = ok();
+    c.postgres
+        .settings
+        .push(("include_dir".into(), "/tmp".into()));
+    refused(&c, &f);
+    let (mut c, f) = ok();
+    c.postgres.superuser = "/regex".into();
+    refused(&c, &f);
+    let (mut c, f) = ok();
+    c.paths.barman_backup_dir = "/data/%(x)s".into();
+    refused(&c, &f);
+    let (mut c, f) = ok();
+    c.paths.run_dir = "/run/with space".into();
+    refused(&c, &f);
+    let (mut c, f) = ok();
+    c.identity.name = NodeName("../x".into());
+    refused(&c, &f);
+    let (mut c, f) = ok();
+    c.barman.backup_schedule = "@reboot; rm".into();
+    refused(&c, &f);
+}
+
+#[test]
+fn a_users_fragment_cannot_swallow_what_follows() {
+    let mut facts = facts(Role::Primary);
+    facts.user_hba = vec![("x.conf".into(), "host a b all trust \\".into())];
+    let files = render(&config("pg1", BarmanMode::Off), &facts).unwrap();
+    assert!(files[1].text.contains("trust \\\n\n# Everyone else"));
+    let reject = files[1].text.find("reject").unwrap();
+    assert!(reject < files[1].text.find("host a b").unwrap());
+}
+
+/// `BLESS=1 cargo test golden` writes them; read the diff before committing it.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a knob of the tests, not of the program"
+)]
+fn golden() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (case, config, facts) in cases() {
+        let dir = root.join(case);
+        let mut want = BTreeMap::new();
+        for file in render(&config, &facts).unwrap() {
+            let name = file
+                .path
+                .to_str()
+                .unwrap()
+                .trim_start_matches('/')
+                .replace('/', "_");
+            let head = format!(
+                "{} {:04o} {:?}\n",
+                file.path.display(),
+                file.mode,
+                file.owner
+            );
+            want.insert(name, head + &file.text);
+        }
+        if bless {
+            std::fs::remove_dir_all(&dir).ok();
+            std::fs::create_dir_all(&dir).unwrap();
+            for (name, text) in &want {
+                std::fs::write(dir.join(name), text).unwrap();
+            }
+        }
+        let have: BTreeMap<String, String> = std::fs::read_dir(&dir)
+            .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+            .map(|e| e.unwrap())
+            .map(|e| {
+                let text = std::fs::read_to_string(e.path()).unwrap();
+                (e.file_name().into_string().unwrap(), text)
+            })
+            .collect();
+        for (name, text) in &want {
+            assert_eq!(
+                have.get(name),
+                Some(text),
+                "{case}/{name}: see BLESS in this test"
+            );
+        }
+        assert!(
+            have.keys().all(|name| want.contains_key(name)),
+            "{case}: too many files"
+        );
+    }
+}

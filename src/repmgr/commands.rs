@@ -1,0 +1,126 @@
+//! Registration and the daemon.
+
+use super::RepmgrError;
+use crate::config::{Address, Config};
+use crate::pg::Session;
+use crate::sys::{Account, Children, Finished, Spec};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Registration takes well under a second; the primary may be busy.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The configuration file.
+pub(super) fn conf(config: &Config) -> PathBuf {
+    config.paths.repmgr_config_dir.join("repmgr.conf")
+}
+
+/// The configuration file that names the technical port, for the registration of a primary.
+fn register_conf(config: &Config) -> PathBuf {
+    config.paths.run_dir.join("repmgr.register.conf")
+}
+
+/// A program of repmgr's. Passwords come from the password file.
+pub(super) fn spec(
+    config: &Config,
+    account: &Account,
+    program: &str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Spec {
+    Spec::new(program, args)
+        .env(config.environment.base.clone())
+        .env([("HOME", account.home.as_os_str())])
+        .env([(
+            "PGPASSFILE",
+            config.paths.run_dir.join("pgpass").as_os_str(),
+        )])
+        // pg_basebackup's progress is parsed.
+        .env([("LC_ALL", "C")])
+        .account(Some(account.clone()))
+}
+
+fn args(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+pub(super) fn succeeded(command: &'static str, end: &Finished) -> Result<(), RepmgrError> {
+    use crate::sys::Exit;
+    if end.exit.is_success() {
+        return Ok(());
+    }
+    Err(RepmgrError::Command {
+        command,
+        code: match end.exit {
+            Exit::Code(code) => Some(code),
+            Exit::Signal(_) => None,
+        },
+        exit: end.exit.to_string(),
+        last_words: end.last_words(),
+    })
+}
+
+/// Registers the server on the technical port as the primary, then corrects the record: the command
+/// stores the address that it connected to, the others need the consumer's. `-F` succeeds whatever
+/// the truth is (it only reads its own table), so the caller has asked the peers.
+///
+/// # Errors
+/// [`RepmgrError`].
+pub async fn register_primary(
+    children: &Children,
+    account: &Account,
+    config: &Config,
+) -> Result<(), RepmgrError> {
+    let mut words = vec!["-f".into(), register_conf(config).into_os_string()];
+    words.extend(args(&["primary", "register", "-F"]));
+    let end = children
+        .run(spec(config, account, "repmgr", words), LIMIT)
+        .await?;
+    succeeded("primary register", &end)?;
+    let session = Session::local(config, config.postgres.technical_port, "repmgr").await?;
+    let conninfo =
+        crate::domain::registered_conninfo(&config.identity.network_name, config.postgres.port);
+    session
+        .rows(
+            "correcting repmgr's record",
+            "UPDATE repmgr.nodes SET conninfo = $2, config_file = $3 WHERE node_id = $1 RETURNING node_id",
+            &[&config.identity.id.0, &conninfo, &conf(config).to_string_lossy().as_ref()],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Registers this standby at its primary while it is down itself (`-F`; measured in
+/// `docs/facts-trixie.md` §6), so that the record is there before the node opens.
+///
+/// # Errors
+/// [`RepmgrError`].
+pub async fn register_standby(
+    children: &Children,
+    account: &Account,
+    config: &Config,
+    upstream: &Address,
+) -> Result<(), RepmgrError> {
+    let mut words = vec!["-f".into(), conf(config).into_os_string()];
+    words.extend(args(&[
+        "-h",
+        &upstream.host,
+        "-p",
+        &upstream.port.to_string(),
+    ]));
+    words.extend(args(&[
+        "-U", "repmgr", "-d", "repmgr", "standby", "register", "-F",
+    ]));
+    let end = children
+        .run(spec(config, account, "repmgr", words), LIMIT)
+        .await?;
+    succeeded("standby register", &end)
+}
+
+/// The daemon, in the foreground, as our child.
+#[must_use]
+pub fn repmgrd(config: &Config, account: &Account) -> Spec {
+    let mut words = vec!["-f".into(), conf(config).into_os_string()];
+    words.extend(args(&["--daemonize=false", "--no-pid-file"]));
+    spec(config, account, "repmgrd", words)
+}

@@ -1,0 +1,20 @@
+//! The loop that performs what the machine asks for and tells it what happened. It owns the
+//! timers, the children and the published status; it takes no decision of its own.
+
+mod board;
+mod chores;
+mod configure;
+mod control;
+mod conversion;
+mod daemons;
+mod machine;
+mod ops;
+mod postmaster;
+mod preflight;
+mod provision;
+mod sample;
+mod start;
+mod survey;
+mod world;
+
+pub use start::{StartError, run};

@@ -1,0 +1,114 @@
+//! The postmaster as our own child: started, watched until it is ready, its end reported. No pg_ctl:
+//! it would hide the exit status and leave the server without a parent.
+
+use super::world::{Message, World};
+use crate::domain::Fault;
+use crate::fsm::{Door, Event, OpId, Site, Stop};
+use crate::pg;
+use crate::sys::{Child, Children, Format, Signal};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The data directory of a site.
+pub(super) fn data_dir(world: &World, site: Site) -> PathBuf {
+    match site {
+        Site::Staging => world.layout.staging.clone(),
+        Site::Live => world.config().paths.pgdata.clone(),
+    }
+}
+
+/// The port of a door.
+pub(super) fn port(world: &World, door: Door) -> u16 {
+    let config = world.config();
+    match door {
+        Door::Technical => config.postgres.technical_port,
+        Door::Consumer => config.postgres.port,
+    }
+}
+
+/// Starts a postmaster and reports its readiness and its end.
+pub(super) fn launch(world: &Arc<World>, launch: OpId, door: Door, site: Site) {
+    let world = world.clone();
+    tokio::spawn(async move {
+        let how = match start(&world, door, site).await {
+            Ok(child) => attend(&world, launch, child, site).await,
+            Err(fault) => (false, fault.to_string()),
+        };
+        let (clean, how) = how;
+        world.tell(Message::Event(Event::PostmasterExited {
+            launch,
+            clean,
+            how,
+        }));
+    });
+}
+
+async fn start(world: &World, door: Door, site: Site) -> Result<Child, Fault> {
+    let config = world.config();
+    let dir = data_dir(world, site);
+    pg::clear_stale_locks(&dir, &config.paths.socket_dir, port(world, door))
+        .map_err(|e| e.fault())?;
+    let spec = pg::postgres(
+        &config,
+        &world.accounts.postgres,
+        &dir,
+        pg::Listen {
+            port: port(world, door),
+            addresses: match door {
+                Door::Technical => "127.0.0.1",
+                Door::Consumer => "*",
+            },
+            // Nothing in the staging directory is trusted before it has been synced as a whole.
+            sync: site == Site::Live,
+        },
+    );
+    world
+        .children
+        .spawn(spec)
+        .await
+        .map_err(|e| Fault::Transient(Fault::chain(&e)))
+}
+
+async fn attend(world: &Arc<World>, launch: OpId, mut child: Child, site: Site) -> (bool, String) {
+    let pid = child.pid();
+    world.tell(Message::PostmasterStarted { launch, pid });
+    for pipe in [child.stdout.take(), child.stderr.take()]
+        .into_iter()
+        .flatten()
+    {
+        tokio::spawn(crate::sys::pump(pipe, Format::PostgresText));
+    }
+    let dir = data_dir(world, site);
+    let exit = {
+        let mut ready = std::pin::pin!(pg::wait_ready(&dir, pid));
+        tokio::select! {
+            biased;
+            exit = child.wait() => Some(exit),
+            outcome = &mut ready => {
+                match outcome {
+                    Ok(()) => world.tell(Message::Event(Event::Ready(launch))),
+                    Err(error) => tracing::error!("cannot watch {}: {error}", dir.display()),
+                }
+                None
+            }
+        }
+    };
+    let exit = match exit {
+        Some(exit) => exit,
+        None => child.wait().await,
+    };
+    match exit {
+        Ok(exit) => (exit.is_success(), exit.to_string()),
+        Err(error) => (false, error.to_string()),
+    }
+}
+
+/// Signals it.
+pub(super) fn stop(children: &Children, pid: i32, how: Stop) {
+    let signal = match how {
+        Stop::Fast => Signal::SIGINT,
+        Stop::Immediate => Signal::SIGQUIT,
+        Stop::Kill => Signal::SIGKILL,
+    };
+    children.signal(pid, signal);
+}

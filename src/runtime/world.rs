@@ -1,0 +1,236 @@
+//! What every operation needs to know: settings, accounts, where things are, and whom to tell.
+
+use crate::config::{BarmanMode, Config};
+use crate::domain::{Lsn, Role, Status, Timeline};
+use crate::fsm::{Daemon, Event, OpId};
+use crate::http::PeerKey;
+use crate::plan::{Member, Memory};
+use crate::sys::{Account, Accounts, Children, Layout, Stage, VolumeLock};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+use super::daemons::Running;
+
+/// What tasks tell the loop.
+pub(super) enum Message {
+    /// Something happened.
+    Event(Event),
+    /// A postmaster has a pid.
+    PostmasterStarted { launch: OpId, pid: i32 },
+    /// A daemon runs.
+    DaemonStarted {
+        daemon: Daemon,
+        launch: OpId,
+        running: Running,
+    },
+    /// How far the state's operation is, or what it waits for.
+    Progress(String),
+    /// Something to show.
+    Status(Box<dyn FnOnce(&mut Status) + Send>),
+}
+
+/// Shared by the loop and its tasks. What changes is behind small locks that are never held across
+/// an await.
+pub(super) struct World {
+    config: RwLock<Arc<Config>>,
+    pub(super) children: Children,
+    pub(super) accounts: Accounts,
+    pub(super) layout: Layout,
+    major: AtomicU32,
+    to_loop: mpsc::UnboundedSender<Message>,
+    memory: Mutex<Option<Memory>>,
+    lock: Mutex<Option<VolumeLock>>,
+    sampler: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    observed: Mutex<Observed>,
+    open: std::sync::atomic::AtomicBool,
+    repmgrd: std::sync::atomic::AtomicI32,
+}
+
+/// What was last seen of the cluster, for decisions that need it later.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Observed {
+    pub(super) claim: Option<crate::plan::authority::Claim>,
+    /// For how many looks in a row the standby did not stream.
+    pub(super) not_streaming: u32,
+    /// The primary that the clone is made from.
+    pub(super) upstream: Option<crate::config::Address>,
+    /// What the server said that it is.
+    pub(super) role: Option<Role>,
+    /// Standby: whether it streams.
+    pub(super) streaming: Option<bool>,
+    /// Timeline of the last sample.
+    pub(super) timeline: Option<Timeline>,
+    /// How far the WAL went at the last sample.
+    pub(super) position: Option<Lsn>,
+    /// repmgr's nodes at the last sample.
+    pub(super) members: Option<Vec<Member>>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    pub(super) fn new(
+        config: Config,
+        children: Children,
+        accounts: Accounts,
+        layout: Layout,
+        pg_major: u32,
+        to_loop: mpsc::UnboundedSender<Message>,
+    ) -> Self {
+        Self {
+            config: RwLock::new(Arc::new(config)),
+            children,
+            accounts,
+            layout,
+            major: pg_major.into(),
+            to_loop,
+            memory: Mutex::default(),
+            lock: Mutex::default(),
+            sampler: Mutex::default(),
+            observed: Mutex::default(),
+            open: false.into(),
+            repmgrd: 0.into(),
+        }
+    }
+
+    /// The settings in force.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Settings read again on HUP.
+    pub(super) fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    pub(super) fn tell(&self, message: Message) {
+        // The loop is gone only when everything ends.
+        drop(self.to_loop.send(message));
+    }
+
+    pub(super) fn progress(&self, text: impl Into<String>) {
+        self.tell(Message::Progress(text.into()));
+    }
+
+    pub(super) fn show(&self, change: impl FnOnce(&mut Status) + Send + 'static) {
+        self.tell(Message::Status(Box::new(change)));
+    }
+
+    pub(super) fn memory(&self) -> Option<Memory> {
+        locked(&self.memory).clone()
+    }
+
+    pub(super) fn remember(&self, memory: Option<Memory>) {
+        *locked(&self.memory) = memory;
+    }
+
+    pub(super) fn hold_lock(&self, lock: VolumeLock) {
+        *locked(&self.lock) = Some(lock);
+    }
+
+    pub(super) fn holds_lock(&self) -> bool {
+        locked(&self.lock).is_some()
+    }
+
+    pub(super) fn observed(&self) -> Observed {
+        locked(&self.observed).clone()
+    }
+
+    pub(super) fn observe(&self, change: impl FnOnce(&mut Observed)) {
+        change(&mut locked(&self.observed));
+    }
+
+    /// One sampler at a time.
+    pub(super) fn sampler(&self, start: impl FnOnce() -> tokio::task::JoinHandle<()>) {
+        let mut sampler = locked(&self.sampler);
+        if sampler
+            .as_ref()
+            .is_none_or(tokio::task::JoinHandle::is_finished)
+        {
+            *sampler = Some(start());
+        }
+    }
+
+    /// The server is about to be stopped: our own session must not be cut with an error in its log.
+    pub(super) fn stop_sampler(&self) {
+        if let Some(sampler) = locked(&self.sampler).take() {
+            sampler.abort();
+        }
+    }
+
+    pub(super) fn primary_wait(&self) -> Option<Duration> {
+        Some(self.config().limits.primary_wait).filter(|d| *d < crate::config::FOR_EVER)
+    }
+
+    pub(super) fn backs_up(&self) -> bool {
+        self.config().barman.mode == BarmanMode::Local
+    }
+
+    /// For the swap of data directories.
+    pub(super) fn stage(&self) -> Stage {
+        Stage::new(self.layout.clone())
+    }
+
+    /// Owner of what is postgres's; `None` where we cannot give files away.
+    pub(super) fn file_owner(&self) -> Option<(u32, u32)> {
+        self.owner(&self.accounts.postgres)
+    }
+
+    /// Owner of what is barman's.
+    pub(super) fn barman_owner(&self) -> Option<(u32, u32)> {
+        self.owner(&self.accounts.barman)
+    }
+
+    fn owner(&self, account: &Account) -> Option<(u32, u32)> {
+        self.accounts.root.then_some((account.uid, account.gid))
+    }
+
+    /// The key that the cluster's nodes sign their answers with.
+    pub(super) fn peer_key(&self) -> PeerKey {
+        PeerKey::derive(&self.config().repmgr.password)
+    }
+
+    /// Major version of the binaries.
+    pub(super) fn pg_major(&self) -> u32 {
+        self.major.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_major(&self, major: u32) {
+        self.major.store(major, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_primary(&self) -> bool {
+        self.observed().role == Some(Role::Primary)
+    }
+
+    pub(super) fn repmgrd_pid(&self) -> Option<i32> {
+        Some(self.repmgrd.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    pub(super) fn set_repmgrd_pid(&self, pid: Option<i32>) {
+        self.repmgrd.store(pid.unwrap_or(0), Ordering::Relaxed);
+    }
+}
