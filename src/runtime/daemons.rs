@@ -21,10 +21,11 @@ pub(super) enum Running {
 }
 
 impl Running {
-    pub(super) const fn pid(&self) -> Option<i32> {
+    /// A task runs in our own process: it is up, and this is where.
+    pub(super) fn pid(&self) -> Option<i32> {
         match self {
             Self::Process(pid) => Some(*pid),
-            Self::Task(_) => None,
+            Self::Task(_) => i32::try_from(std::process::id()).ok(),
         }
     }
 

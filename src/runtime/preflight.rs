@@ -32,7 +32,7 @@ pub(super) async fn preflight(world: &Arc<World>) -> Result<(), Fault> {
     let mut pipes = vec![
         (
             files.postgres_log.clone(),
-            Format::PostgresText,
+            Format::PostgresRest,
             0o600,
             world.file_owner(),
         ),

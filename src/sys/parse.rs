@@ -12,6 +12,9 @@ pub enum Format {
     PostgresJson,
     /// PostgreSQL's standard error, with `log_line_prefix = '%m [%p] '` (the default).
     PostgresText,
+    /// What the logging collector writes as text beside `jsonlog`: two lines that are in both at
+    /// its start, for debugging only, and whatever a backend or a library writes raw.
+    PostgresRest,
     /// repmgr or repmgrd: `[2026-11-21 08:50:11] [NOTICE] text`, `NOTICE: text`, libpq's own
     /// `WARNING:  text`, and lines that go on.
     Repmgr {
@@ -56,6 +59,13 @@ impl Format {
         let mut piece = match self {
             Self::PostgresJson => postgres_json(line, cut.is_some()),
             Self::PostgresText => postgres_text(line),
+            Self::PostgresRest => match postgres_text(line) {
+                Piece::Begin(mut said) if said.pid.is_some() && said.level == Level::INFO => {
+                    said.level = Level::DEBUG;
+                    Piece::Begin(said)
+                }
+                piece => piece,
+            },
             Self::Repmgr { source } => repmgr(source.clone(), line),
             Self::Barman => barman(line),
             Self::Plain { source, level } => {
@@ -72,7 +82,7 @@ impl Format {
     fn orphan(&self, text: String) -> Said {
         match self {
             Self::PostgresJson => Said::new("postgres", Level::WARN, text),
-            Self::PostgresText => Said::new("postgres", Level::INFO, text),
+            Self::PostgresText | Self::PostgresRest => Said::new("postgres", Level::INFO, text),
             Self::Repmgr { source } => Said::new(source.clone(), Level::INFO, text),
             Self::Barman => Said::new("barman", Level::INFO, text),
             Self::Plain { source, level } => Said::new(source.clone(), *level, text),
@@ -291,7 +301,7 @@ fn barman(line: &str) -> Piece {
         let mut piece = by_word("barman", word, text);
         if let Piece::Begin(said) = &mut piece {
             said.pid = Some(pid);
-            said.backend = Some(module.to_owned());
+            said.module = Some(module.to_owned());
         }
         return piece;
     }

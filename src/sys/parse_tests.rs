@@ -159,6 +159,21 @@ fn postgres_on_standard_error() {
     assert_eq!(out[2].level, Level::WARN);
 }
 
+#[test]
+fn what_the_collector_writes_beside_json() {
+    let out = events(
+        Format::PostgresRest,
+        &[
+            "2026-11-21 08:50:05.128 UTC [37] LOG:  ending log output to stderr",
+            "2026-11-21 08:50:05.128 UTC [37] HINT:  Future log output will go to log destination \"jsonlog\".",
+            "2026-11-21 08:50:05.128 UTC [37] FATAL:  not in the other one",
+            "TRAP: failed Assert(\"x\"), File: \"y.c\"",
+        ],
+    );
+    let levels: Vec<Level> = out.iter().map(|s| s.level).collect();
+    assert_eq!(levels, [Level::DEBUG, Level::ERROR, Level::WARN]);
+}
+
 /// repmgrd while its database crashes and recovers.
 const REPMGRD: &[&str] = &[
     "[2026-11-21 08:50:06] [NOTICE] repmgrd (repmgrd 5.5.0) starting up",
@@ -268,7 +283,7 @@ fn barmans_log_and_console() {
     assert_eq!(out[0].level, Level::WARN);
     assert_eq!(out[0].message, "No backup found for server 'pg1'");
     assert_eq!(out[0].pid, Some(123));
-    assert_eq!(out[0].backend.as_deref(), Some("barman.server"));
+    assert_eq!(out[0].module.as_deref(), Some("barman.server"));
     assert_eq!(out[1].level, Level::INFO);
     assert_eq!(out[2].level, Level::ERROR);
     assert!(

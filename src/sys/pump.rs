@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub const LONGEST: usize = 64 * 1024;
 
 /// How long to wait for lines that may belong to the last event.
-const QUIET: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_millis(30);
 
 /// A FIFO to read log lines from. Opened for both directions (fifo(7): Linux allows it), so it has
 /// no end of file when one writer leaves, and a writer never blocks on opening it.
@@ -152,7 +152,11 @@ impl Format {
     fn flood(&self) -> Option<Flood> {
         match self {
             Self::Repmgr { .. } => Some(Flood::of_each_shape(Rate::REPMGRD)),
-            Self::PostgresJson | Self::PostgresText | Self::Barman | Self::Plain { .. } => None,
+            Self::PostgresJson
+            | Self::PostgresText
+            | Self::PostgresRest
+            | Self::Barman
+            | Self::Plain { .. } => None,
         }
     }
 
@@ -177,7 +181,7 @@ impl Format {
     #[must_use]
     pub fn source(&self) -> std::borrow::Cow<'static, str> {
         match self {
-            Self::PostgresJson | Self::PostgresText => "postgres".into(),
+            Self::PostgresJson | Self::PostgresText | Self::PostgresRest => "postgres".into(),
             Self::Barman => "barman".into(),
             Self::Repmgr { source } | Self::Plain { source, .. } => source.clone(),
         }

@@ -34,8 +34,10 @@ pub struct Said {
     pub app: Option<String>,
     /// Process id of the speaker.
     pub pid: Option<u64>,
-    /// PostgreSQL's kind of backend, barman's module.
+    /// PostgreSQL's kind of backend.
     pub backend: Option<String>,
+    /// barman's module.
+    pub module: Option<String>,
     /// Bytes of the line that were not kept.
     pub cut: Option<u64>,
     /// Lines before this one that were not let through.
@@ -66,6 +68,7 @@ impl Said {
             app: None,
             pid: None,
             backend: None,
+            module: None,
             cut: None,
             dropped: None,
         }
@@ -92,6 +95,7 @@ impl Said {
                     db = self.db.as_deref(),
                     app = self.app.as_deref(),
                     backend = self.backend.as_deref(),
+                    module = self.module.as_deref(),
                     pid = self.pid,
                     cut = self.cut,
                     dropped = self.dropped,
