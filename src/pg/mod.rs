@@ -12,7 +12,7 @@ mod scripts;
 mod session;
 
 pub use argv::{Listen, initdb, postgres};
-pub use bootstrap::bootstrap;
+pub use bootstrap::{Visit, bootstrap};
 pub use controldata::{ClusterState, ControlData, control_data};
 pub use datadir::{DirFacts, PidFile, ServerStatus, clear_stale_locks, look, pid_file};
 pub use error::PgError;

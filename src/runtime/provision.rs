@@ -199,9 +199,13 @@ pub(super) async fn clone(world: &World) -> Result<(), Fault> {
 }
 
 /// Users, databases, extension, grants: idempotent SQL on the technical port.
-pub(super) async fn bootstrap(world: &World) -> Result<(), Fault> {
+pub(super) async fn bootstrap(world: &World, plan: Option<BootPlan>) -> Result<(), Fault> {
     let config = world.config();
-    pg::bootstrap(&config, config.postgres.technical_port)
+    let visit = match plan.map(|p| p.provision) {
+        Some(Provision::Init) => pg::Visit::First,
+        Some(Provision::Clone | Provision::Adopt) | None => pg::Visit::Later,
+    };
+    pg::bootstrap(&config, config.postgres.technical_port, visit)
         .await
         .map_err(|e| e.fault())
 }
