@@ -141,16 +141,9 @@ fn run(settings: Vec<String>) -> ExitCode {
     for warning in sources.warnings(&config) {
         tracing::warn!("{warning}");
     }
-<<<<<<< HEAD
-    let code = runtime::run(config).unwrap_or_else(|error| {
-        tracing::error!(exit = error.exit_code().0, "{}", Fault::chain(&error));
-        error.exit_code()
-    });
-    sys::flush_log(LAST_LINES);
-    code
-=======
     // Whatever panics, the exit code says that it was a bug; the kernel ends the children with us.
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime::run(config))) {
+    let run = std::panic::AssertUnwindSafe(|| runtime::run(config));
+    let code = match std::panic::catch_unwind(run) {
         Err(_panic) => {
             tracing::error!(
                 exit = ExitCode::BUG.0,
@@ -158,13 +151,13 @@ fn run(settings: Vec<String>) -> ExitCode {
             );
             ExitCode::BUG
         }
-        Ok(Ok(code)) => code,
-        Ok(Err(error)) => {
+        Ok(ended) => ended.unwrap_or_else(|error| {
             tracing::error!(exit = error.exit_code().0, "{}", Fault::chain(&error));
             error.exit_code()
-        }
-    }
->>>>>>> main
+        }),
+    };
+    sys::flush_log(LAST_LINES);
+    code
 }
 
 /// How long whoever reads our standard output may take for the last lines.
