@@ -82,11 +82,11 @@ const COMMON: [&str; 6] = [
 fn master(lab: &Lab, host: u8, volume: &Volume, more: &[&str]) -> Container {
     let name = [
         "-e",
-        "REPMGR_NODE_NAME=master",
+        "REPMGR_NODE_NAME=pg1",
         "-e",
-        "REPMGR_NODE_NETWORK_NAME=master",
+        "REPMGR_NODE_NETWORK_NAME=pg1",
         "--hostname",
-        "master",
+        "pg1",
     ];
     let options = [&COMMON[..], &name[..], more].concat();
     lab.create(host, volume, &options, &[])
@@ -208,7 +208,7 @@ fn first_start_of_a_slave(lab: &Lab, report: &mut Report, settings: &Settings, r
         lab,
         UPSTREAM,
         &primary_volume,
-        &["--network-alias", "master", "-e", "BARMAN_MODE=off"],
+        &["--network-alias", "pg1", "-e", "BARMAN_MODE=off"],
     );
     primary.start_to_accepting();
     primary.await_open();
@@ -217,17 +217,15 @@ fn first_start_of_a_slave(lab: &Lab, report: &mut Report, settings: &Settings, r
         "-e",
         "REPMGR_MASTER=false",
         "-e",
-        "REPMGR_PRIMARY_HOST=master",
+        "REPMGR_PRIMARY_HOST=pg1",
         "-e",
-        "REPMGR_NODE_NAME=slave2",
+        "REPMGR_NODE_NAME=pg2",
         "-e",
-        "REPMGR_NODE_NETWORK_NAME=slave2",
+        "REPMGR_NODE_NETWORK_NAME=pg2",
         "--hostname",
-        "slave2",
-        "-e",
-        "REPMGR_NODE_ID=2",
+        "pg2",
     ];
-    let script = "pg_basebackup -d 'host=master user=repmgr_streaming' -D $D -c fast -X stream -R";
+    let script = "pg_basebackup -d 'host=pg1 user=repmgr_streaming' -D $D -c fast -X stream -R";
     for round in 0..runs {
         for turn in 0..2 {
             settle();
