@@ -140,9 +140,17 @@ fn run(settings: Vec<String>) -> ExitCode {
     for warning in sources.warnings(&config) {
         tracing::warn!("{warning}");
     }
-    match runtime::run(config) {
-        Ok(code) => code,
-        Err(error) => {
+    // Whatever panics, the exit code says that it was a bug; the kernel ends the children with us.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime::run(config))) {
+        Err(_panic) => {
+            tracing::error!(
+                exit = ExitCode::BUG.0,
+                "a bug ended the loop; please report it"
+            );
+            ExitCode::BUG
+        }
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
             tracing::error!(exit = error.exit_code().0, "{}", Fault::chain(&error));
             error.exit_code()
         }

@@ -15,12 +15,29 @@ struct RoleSpec<'a> {
     login: bool,
 }
 
+/// Which visit this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// The cluster was created a moment ago: the user's database is made.
+    First,
+    /// A database that the user has dropped since is not made again.
+    Later,
+}
+
 /// Brings the server on this port of ours up to date.
 ///
 /// # Errors
 /// [`PgError`].
-pub async fn bootstrap(config: &Config, port: u16) -> Result<(), PgError> {
+pub async fn bootstrap(config: &Config, port: u16, visit: Visit) -> Result<(), PgError> {
     let session = Session::local(config, port, "postgres").await?;
+    // A message of its own: the next one is logged as a whole before any of it is in force.
+    session
+        .execute(
+            "keeping verifiers out of the log",
+            "SET log_statement = 'none'; SET log_min_duration_statement = -1; \
+             SET log_min_error_statement = 'panic'",
+        )
+        .await?;
     let version: i32 = session
         .one(
             "reading the server's version",
@@ -35,7 +52,7 @@ pub async fn bootstrap(config: &Config, port: u16) -> Result<(), PgError> {
             &roles(config, version),
         )
         .await?;
-    databases(config, &session).await?;
+    databases(config, &session, visit).await?;
     let repmgr = Session::local(config, port, "repmgr").await?;
     repmgr
         .execute("preparing the repmgr database", &extension(version))
@@ -71,8 +88,7 @@ fn roles(config: &Config, version: i32) -> String {
             login: backups,
         },
     ];
-    let mut sql =
-        String::from("SET LOCAL log_statement = 'none'; SET LOCAL synchronous_commit = local;\n");
+    let mut sql = String::from("SET LOCAL synchronous_commit = local;\n");
     let set_password = |sql: &mut String, user: &str, password: &Secret| {
         let verifier = scram_sha_256(password.reveal().as_bytes());
         let (user, verifier) = (escape_identifier(user), escape_literal(&verifier));
@@ -99,6 +115,8 @@ fn roles(config: &Config, version: i32) -> String {
         &config.postgres.superuser,
         &config.postgres.password,
     );
+    // repmgr writes its record while no standby can be there to confirm it; its own connections
+    // bring `options` of their own, so PGOPTIONS would not reach the server.
     // PostgreSQL 15 renamed the backup functions and made the checkpoint a right of its own.
     let (start, stop) = if version >= 150_000 {
         ("pg_backup_start(text, boolean)", "pg_backup_stop(boolean)")
@@ -110,7 +128,8 @@ fn roles(config: &Config, version: i32) -> String {
     };
     sql.push_str(&format!("GRANT pg_read_all_settings, pg_read_all_stats TO barman;\n\
          GRANT EXECUTE ON FUNCTION {start}, {stop}, pg_switch_wal(), pg_create_restore_point(text) TO barman;\n\
-         GRANT pg_monitor TO repmgr;\n"
+         GRANT pg_monitor TO repmgr;\n\
+         ALTER ROLE repmgr SET synchronous_commit = local;\n"
     ));
     if version >= 150_000 {
         sql.push_str("GRANT pg_checkpoint TO barman, repmgr;\n");
@@ -119,7 +138,7 @@ fn roles(config: &Config, version: i32) -> String {
 }
 
 /// `CREATE DATABASE` cannot run in a transaction, and has no `IF NOT EXISTS`.
-async fn databases(config: &Config, session: &Session) -> Result<(), PgError> {
+async fn databases(config: &Config, session: &Session, visit: Visit) -> Result<(), PgError> {
     let rows = session
         .rows(
             "reading the databases",
@@ -132,7 +151,8 @@ async fn databases(config: &Config, session: &Session) -> Result<(), PgError> {
         config.postgres.database.as_str(),
         config.postgres.superuser.as_str(),
     );
-    for (database, owner) in [own, ("repmgr", "repmgr")] {
+    let users = (visit == Visit::First).then_some(own);
+    for (database, owner) in users.into_iter().chain([("repmgr", "repmgr")]) {
         if !known.iter().any(|k| k == database) {
             let sql = format!(
                 "CREATE DATABASE {} OWNER {}",

@@ -151,11 +151,14 @@ pub(super) async fn reload(world: &World, plan: Option<BootPlan>) -> Result<(), 
             c.postgres.technical_port,
             c.paths.pgdata.clone(),
             c.identity.id,
+            // The peers' signatures are made with it, and theirs with the same.
+            c.repmgr.password.reveal().to_owned(),
         )
     };
     if fixed(&config) != fixed(&former) {
         return Err(Fault::Config(
-            "ports, PGDATA and the node's id cannot change while it runs: restart the container"
+            "ports, PGDATA, the node's id and REPMGR_PASSWORD cannot change while it runs: restart \
+             the container"
                 .into(),
         ));
     }
@@ -167,7 +170,7 @@ pub(super) async fn reload(world: &World, plan: Option<BootPlan>) -> Result<(), 
         .await
         .map_err(|e| e.fault())?;
     if role == Role::Primary {
-        crate::pg::bootstrap(&config, config.postgres.port)
+        crate::pg::bootstrap(&config, config.postgres.port, crate::pg::Visit::Later)
             .await
             .map_err(|e| e.fault())?;
         chores::remember(world, role).await?;

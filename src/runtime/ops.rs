@@ -24,7 +24,7 @@ pub(super) async fn perform(world: Arc<World>, op: Op, plan: Option<BootPlan>) -
         Op::AwaitPrimary => provision::await_primary(&world).await,
         Op::Init => provision::init(&world).await,
         Op::Clone => provision::clone(&world).await,
-        Op::Bootstrap => provision::bootstrap(&world).await,
+        Op::Bootstrap => provision::bootstrap(&world, plan).await,
         Op::Scripts => provision::scripts(&world).await,
         Op::Register => provision::register(&world, plan).await,
         Op::Commit => provision::commit(&world, plan).await,
