@@ -82,7 +82,7 @@ test-fast: ## only the tests that need no container
 
 .PHONY: bench
 bench: image ## the benchmarks (results: benches/README.md)
-	@if [ -x benches/run ]; then benches/run; else cargo bench --locked; fi
+	@PGNODE_IMAGE=$(IMAGE) cargo bench --locked --profile dev --bench node
 
 .PHONY: lint
 lint: ## format, clippy, shellcheck, licences and bans

@@ -130,7 +130,20 @@ pub(super) async fn init(world: &World) -> Result<(), Fault> {
     if !end.exit.is_success() {
         return Err(conversion::initdb_fault(&end));
     }
-    include_line(world, Site::Staging).await
+    include_line(world, Site::Staging).await?;
+    write_ahead(world);
+    Ok(())
+}
+
+/// The disk begins to write the new copy while the boot goes on, so that the commit's sync finds
+/// little left. No promise rests on it: [`commit`] syncs whatever came of this.
+fn write_ahead(world: &World) {
+    let staging = world.layout.staging.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = sys::sync_tree(&staging) {
+            tracing::debug!("the early sync of {}: {error}", staging.display());
+        }
+    });
 }
 
 /// The one line of ours in `postgresql.conf`.
@@ -195,7 +208,9 @@ pub(super) async fn clone(world: &World) -> Result<(), Fault> {
     )
     .await
     .map_err(|e| e.fault())?;
-    include_line(world, Site::Staging).await
+    include_line(world, Site::Staging).await?;
+    write_ahead(world);
+    Ok(())
 }
 
 /// Users, databases, extension, grants: idempotent SQL on the technical port.

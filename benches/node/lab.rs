@@ -1,0 +1,245 @@
+//! The docker CLI, containers that end with their owner, and the prober.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// No step of ours takes longer on a machine that is fit for the benchmarks.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// Runs a program and returns what it said; the end of a benchmark when it fails.
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
+    let end = Command::new(program).args(args).output().unwrap();
+    assert!(
+        end.status.success(),
+        "{program} {}: {}",
+        args.join(" "),
+        String::from_utf8_lossy(&end.stderr)
+    );
+    String::from_utf8_lossy(&end.stdout).trim().to_owned()
+}
+
+pub(crate) fn docker(args: &[&str]) -> String {
+    run("docker", args)
+}
+
+/// A network of its own with addresses that are known before a container starts, and everything
+/// that was made in it.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    pub(crate) image: String,
+    prefix: String,
+    subnet: u8,
+    made: std::cell::Cell<u32>,
+}
+
+impl Lab {
+    pub(crate) fn new(image: String) -> Self {
+        let prefix = format!("pgnode-bench-{}", std::process::id());
+        let first = u8::try_from(std::process::id() % 200).unwrap();
+        let subnet = (0..50).map(|n| first + n).find(|n| {
+            let range = format!("10.213.{n}.0/24");
+            let args = ["network", "create", "--subnet", &range, &prefix];
+            Command::new("docker")
+                .args(args)
+                .output()
+                .unwrap()
+                .status
+                .success()
+        });
+        Self {
+            image,
+            prefix,
+            subnet: subnet.expect("a free range of addresses"),
+            made: std::cell::Cell::default(),
+        }
+    }
+
+    /// A fresh named volume, filled from the image by the first container that mounts it.
+    pub(crate) fn volume(&self) -> Volume {
+        self.made.set(self.made.get() + 1);
+        let name = format!("{}-{}", self.prefix, self.made.get());
+        docker(&["volume", "create", &name]);
+        Volume(name)
+    }
+
+    /// A container that is made and not started. `host` is the last byte of its address.
+    pub(crate) fn create(
+        &self,
+        host: u8,
+        volume: &Volume,
+        options: &[&str],
+        command: &[&str],
+    ) -> Container {
+        self.made.set(self.made.get() + 1);
+        let name = format!("{}-{}", self.prefix, self.made.get());
+        let ip = Ipv4Addr::new(10, 213, self.subnet, host);
+        let address = ip.to_string();
+        let mount = format!("{}:/var/lib/postgresql", volume.0);
+        let mut args = vec![
+            "create",
+            "--name",
+            &name,
+            "--network",
+            &self.prefix,
+            "--ip",
+            &address,
+        ];
+        args.extend([
+            "--volume",
+            &mount,
+            "--shm-size",
+            "256m",
+            "--stop-timeout",
+            "60",
+        ]);
+        // Before whatever else the machine does, on both sides alike.
+        args.extend(["--cpu-shares", "100000"]);
+        args.extend(options);
+        args.push(&self.image);
+        args.extend(command);
+        docker(&args);
+        Container {
+            name,
+            ip: ip.into(),
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ignored = Command::new("docker")
+            .args(["network", "rm", &self.prefix])
+            .output();
+    }
+}
+
+/// Removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Volume(String);
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ignored = Command::new("docker")
+            .args(["volume", "rm", "-f", &self.0])
+            .output();
+    }
+}
+
+/// A container, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = Command::new("docker")
+                .args(["logs", "--tail", "20", &self.name])
+                .output();
+            eprintln!("{}: {log:#?}", self.name);
+        }
+        let _ignored = Command::new("docker")
+            .args(["rm", "-f", "-v", &self.name])
+            .output();
+    }
+}
+
+impl Container {
+    /// Starts it and waits until 5432 accepts; milliseconds from docker's `StartedAt`.
+    pub(crate) fn start_to_accepting(&self) -> f64 {
+        docker(&["start", &self.name]);
+        self.await_accepting();
+        let end = chrono::Utc::now();
+        let began = docker(&["inspect", "-f", "{{.State.StartedAt}}", &self.name]);
+        let began = chrono::DateTime::parse_from_rfc3339(&began).unwrap();
+        millis((end - began.to_utc()).to_std().unwrap())
+    }
+
+    pub(crate) fn await_accepting(&self) {
+        let began = Instant::now();
+        while !accepts(self.ip) {
+            // The pause is the resolution.
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(began.elapsed() < LONGEST, "{} never accepts", self.name);
+        }
+    }
+
+    /// Waits for `"state":"open"` and returns the whole status.
+    pub(crate) fn await_open(&self) -> serde_json::Value {
+        self.await_status("open", |s| s["state"] == "open")
+    }
+
+    pub(crate) fn await_status(
+        &self,
+        what: &str,
+        holds: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        eventually(what, Duration::from_millis(50), || {
+            self.status().filter(|s| holds(s))
+        })
+    }
+
+    /// `/status` over HTTP: no process in the container.
+    pub(crate) fn status(&self) -> Option<serde_json::Value> {
+        let mut stream =
+            TcpStream::connect_timeout(&SocketAddr::new(self.ip, 8008), PATIENCE).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream
+            .write_all(b"GET /status HTTP/1.0\r\nHost: bench\r\n\r\n")
+            .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    pub(crate) fn exec(&self, command: &str) -> String {
+        docker(&["exec", "-u", "root", &self.name, "bash", "-c", command])
+    }
+
+    /// `docker stop`, in milliseconds as its caller waits.
+    pub(crate) fn stop(&self) -> f64 {
+        let began = Instant::now();
+        docker(&["stop", &self.name]);
+        millis(began.elapsed())
+    }
+}
+
+pub(crate) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Asks again and again; the pause is what the measurement's resolution costs in CPU.
+pub(crate) fn eventually<T>(what: &str, pause: Duration, mut get: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = get() {
+            return found;
+        }
+        assert!(began.elapsed() < LONGEST, "never: {what}");
+        std::thread::sleep(pause);
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What `pg_isready` asks, without its process: a startup packet, and any answer but "starting up".
+fn accepts(ip: IpAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, 5432), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut packet = vec![0, 0, 0, 0, 0, 3, 0, 0];
+        packet.extend(b"user\0postgres\0database\0postgres\0\0");
+        packet[3] = u8::try_from(packet.len()).unwrap();
+        stream.write_all(&packet)?;
+        let mut answer = [0_u8; 512];
+        let got = stream.read(&mut answer)?;
+        let text = String::from_utf8_lossy(&answer[..got]);
+        // 57P03: cannot_connect_now.
+        Ok(got > 0 && !(answer[0] == b'E' && text.contains("57P03")))
+    };
+    ask().unwrap_or(false)
+}
