@@ -270,6 +270,9 @@ impl Machine {
                 self.perform(action);
             }
         }
+        if held {
+            self.held("before its work");
+        }
     }
 
     fn board_role(&mut self, plan: crate::plan::BootPlan) {
@@ -293,13 +296,7 @@ impl Machine {
                     Event::Done(..) | Event::Ready(_) | Event::PostmasterExited { .. }
                 );
                 if here && done {
-                    self.hold = Hold::Held;
-                    self.board
-                        .progress("held by PGNODE_TEST_HOLD after its work".into());
-                    tracing::warn!(
-                        state = self.node.state.kind().name(),
-                        "held by PGNODE_TEST_HOLD"
-                    );
+                    self.held("after its work");
                 }
                 here && done
             }
@@ -307,7 +304,7 @@ impl Machine {
     }
 
     /// `PGNODE_TEST_HOLD=<state>:before`: the state is entered, its work is not begun.
-    fn hold_before(&mut self, before: Kind, after: Kind) -> bool {
+    fn hold_before(&self, before: Kind, after: Kind) -> bool {
         let Hold::At(hold) = &self.hold else {
             return false;
         };
@@ -315,8 +312,18 @@ impl Machine {
         if hold.after || hold.state != after.name() || !entered {
             return false;
         }
-        self.hold = Hold::Held;
         true
+    }
+
+    /// Said once the actions of the step are through, so that what was entered is told first.
+    fn held(&mut self, when: &str) {
+        self.hold = Hold::Held;
+        self.board
+            .progress(format!("held by PGNODE_TEST_HOLD {when}"));
+        tracing::warn!(
+            state = self.node.state.kind().name(),
+            "held by PGNODE_TEST_HOLD {when}"
+        );
     }
 
     fn perform(&mut self, action: Action) {
