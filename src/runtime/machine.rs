@@ -101,7 +101,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
             Some(message) = messages.recv() => machine.message(message),
             Some(command) = commands.recv() => control::obey(&machine.world, command),
             () = alarm(next) => machine.ring(),
-            _ = turn.tick() => machine.board.remind(),
+            _ = turn.tick() => machine.turn(),
         }
     }
 }
@@ -202,6 +202,14 @@ impl Machine {
                 });
             }
         }
+    }
+
+    fn turn(&mut self) {
+        let orphans = self.world.children.orphans_reaped();
+        if self.board.status().orphans_reaped != orphans {
+            self.board.update(|status| status.orphans_reaped = orphans);
+        }
+        self.board.remind();
     }
 
     fn opened(&mut self) {
