@@ -8,7 +8,9 @@ use super::world::{Message, World};
 use super::{control, ops, sample};
 use crate::config::TestHold;
 use crate::domain::{ExitCode, Exposure};
-use crate::fsm::{Action, Daemon, Door, Event, Kind, Node, Op, OpId, Outcome, Policy, Timer, step};
+use crate::fsm::{
+    Action, Daemon, Door, Event, Kind, Node, Op, OpId, Outcome, Policy, Stop, Timer, step,
+};
 use crate::http::{Beat, Command};
 use crate::sys::{Received, Signals};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -38,6 +40,8 @@ struct Machine {
     tasks: HashMap<OpId, AbortHandle>,
     daemons: Daemons,
     postmaster_pid: Option<(OpId, i32)>,
+    /// A postmaster that was told to stop before it had a pid.
+    early_stop: Option<(OpId, Stop)>,
     queue: VecDeque<Event>,
     hold: Hold,
     halted: Option<ExitCode>,
@@ -77,6 +81,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
         timers: BTreeMap::new(),
         tasks: HashMap::new(),
         postmaster_pid: None,
+        early_stop: None,
         queue: VecDeque::from([Event::Begin]),
         hold,
         halted: None,
@@ -169,9 +174,11 @@ impl Machine {
                     .any(|c| c.name == "postgres");
                 let crashed = again && self.board.status().boot_total_ms.is_some();
                 self.board.child("postgres", Some(pid), crashed);
-                // It was told to stop before it had a pid.
+                let early = self.early_stop.take().filter(|(told, _)| *told == launch);
                 if self.node.postmaster.is_none_or(|p| p.launch != launch) {
-                    postmaster::stop(&self.world.children, pid, crate::fsm::Stop::Kill);
+                    postmaster::stop(&self.world.children, pid, Stop::Kill);
+                } else if let Some((_, how)) = early {
+                    postmaster::stop(&self.world.children, pid, how);
                 }
             }
             Message::DaemonStarted {
@@ -188,7 +195,8 @@ impl Machine {
                     self.world.set_repmgrd_pid(running.pid());
                 }
                 if self.node.daemon(daemon) == Some(launch) {
-                    self.daemons.started(launch, daemon, running);
+                    self.daemons
+                        .started(launch, daemon, running, &self.world.children);
                 } else {
                     running.stop(&self.world.children, true);
                 }
@@ -351,6 +359,8 @@ impl Machine {
                 {
                     self.board.exposure(Exposure::Closed);
                     postmaster::stop(&self.world.children, pid, how);
+                } else {
+                    self.early_stop = Some((launch, how));
                 }
             }
             Action::StartDaemon(launch, daemon) => {
