@@ -145,6 +145,28 @@ impl Rig {
         rig
     }
 
+    fn memory(&self) -> Value {
+        let text = fs::read_to_string(self.path("volume/.pgnode/state.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// repmgr does not know the node, as far as the node remembers.
+    pub(crate) fn unregister(&self) {
+        let mut memory = self.memory();
+        memory["registered"] = false.into();
+        fs::write(self.path("volume/.pgnode/state.json"), memory.to_string()).unwrap();
+    }
+
+    /// Whether it remembers that repmgr knows it.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.memory()["registered"] == true
+    }
+
+    /// The text of a program, to put something in front of it.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path("bin").join(name)).unwrap()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }

@@ -1,6 +1,6 @@
 //! Stops: from every state that scripts can reach, while whatever runs there does its worst.
 
-use super::rig::Rig;
+use super::rig::{Rig, eventually};
 use nix::sys::signal::Signal;
 
 const DEAF: &str = "trap '' INT QUIT TERM HUP\n";
@@ -88,8 +88,89 @@ fn term_while_a_dead_postmaster_is_cleared_away() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     node.await_line("state=recover");
     node.signal(Signal::SIGTERM);
-    assert!([0, 75].contains(&node.end()));
-    assert_eq!(rig.processes(), []);
+    node.ends_alone(0);
+}
+
+/// A used standby that repmgr does not know: the way leads through `register` and `commit`.
+fn unregistered() -> Rig {
+    let mut rig = Rig::standby();
+    rig.unregister();
+    rig.var("REPMGR_MASTER", "false");
+    rig.var("REPMGR_PRIMARY_HOST", "127.0.0.1");
+    rig.var("REPMGR_PRIMARY_PORT", "1");
+    rig
+}
+
+#[test]
+fn term_while_repmgr_hangs() {
+    let rig = unregistered();
+    rig.program(
+        "repmgr",
+        &format!("{DEAF}{ORPHANS}: >$ROOT/deaf; sleep infinity"),
+    );
+    let mut node = rig.start();
+    node.await_state("register");
+    eventually(|| rig.path("deaf").exists().then_some(())).unwrap();
+    node.signal(Signal::SIGTERM);
+    node.ends_alone(0);
+    assert!(!rig.is_registered(), "what did not happen was written down");
+}
+
+#[test]
+fn a_repmgr_that_dies_is_asked_again() {
+    let rig = unregistered();
+    rig.program(
+        "repmgr",
+        "[ -e $ROOT/second ] && exit 0\n[ -e $ROOT/first ] && { : >$ROOT/second; echo 'ERROR: no' >&2; exit 8; }\n: >$ROOT/first; kill -9 $$",
+    );
+    let mut node = rig.start();
+    node.await_lines("tried again in", 2);
+    node.await_state("open");
+    assert!(rig.is_registered());
+    node.signal(Signal::SIGTERM);
+    node.ends_alone(0);
+}
+
+#[test]
+fn term_while_the_commit_hangs() {
+    let rig = unregistered();
+    rig.program("repmgr", "exit 0");
+    let good = rig.read("pg_controldata");
+    // The first look at the disk is the survey's.
+    let hang =
+        format!("[ -e $ROOT/seen ] && {{ {DEAF} : >$ROOT/deaf; sleep infinity; }}\n: >$ROOT/seen");
+    rig.program("pg_controldata", &format!("{hang}\n{good}"));
+    let mut node = rig.start();
+    node.await_state("commit");
+    eventually(|| rig.path("deaf").exists().then_some(())).unwrap();
+    node.signal(Signal::SIGTERM);
+    node.ends_alone(0);
+    assert!(!rig.is_registered());
+}
+
+#[test]
+fn term_while_recovery_takes_its_time() {
+    let rig = Rig::standby();
+    rig.postgres("trap down INT; up standby; : >$ROOT/deaf; hang");
+    let mut node = rig.start();
+    node.await_state("opening");
+    eventually(|| rig.path("deaf").exists().then_some(())).unwrap();
+    node.signal(Signal::SIGTERM);
+    node.ends_alone(0);
+    assert_eq!(node.count("state=open "), 0);
+}
+
+/// A stop at once after the start, before anything has had time to become what it will be.
+#[test]
+fn term_at_any_moment_of_a_start_ends_it() {
+    // How many lines the node has said so far is as good a clock as any.
+    for lines in 1..=6 {
+        let rig = Rig::standby();
+        let mut node = rig.start();
+        eventually(|| (node.lines().len() > lines).then_some(())).unwrap();
+        node.signal(Signal::SIGTERM);
+        node.ends_alone(0);
+    }
 }
 
 #[test]
@@ -160,7 +241,7 @@ fn a_daemon_that_ignores_term_is_killed_and_the_stop_is_clean() {
     );
     let mut node = rig.start();
     node.await_state("open");
-    super::rig::eventually(|| rig.path("deaf").exists().then_some(())).unwrap();
+    eventually(|| rig.path("deaf").exists().then_some(())).unwrap();
     node.signal(Signal::SIGTERM);
     node.ends_alone(0);
     assert_eq!(node.count("shut down at once"), 0);
