@@ -173,8 +173,13 @@ impl Rig {
 
     /// Writes one of the programs; `$ROOT` is the rig's directory.
     pub(crate) fn program(&self, name: &str, body: &str) {
+        self.script(name, &format!("{VERSION}\n{body}"));
+    }
+
+    /// As [`Rig::program`], but not even `--version` is answered.
+    pub(crate) fn script(&self, name: &str, body: &str) {
         let root = self.root.path().display();
-        let text = format!("#!/bin/bash\nPATH=/usr/bin:/bin ROOT={root}\n{VERSION}\n{body}\n");
+        let text = format!("#!/bin/bash\nPATH=/usr/bin:/bin ROOT={root}\n{body}\n");
         // A new file, renamed: a script that runs is read on as it goes.
         let (path, new) = (self.path("bin").join(name), self.path("bin/.new"));
         fs::write(&new, text).unwrap();

@@ -12,6 +12,21 @@ fn nothing_is_half_made(rig: &Rig) {
 }
 
 #[test]
+fn term_before_the_first_state() {
+    let rig = Rig::standby();
+    rig.script(
+        "postgres",
+        &format!("{DEAF}: >$ROOT/deaf; exec sleep infinity"),
+    );
+    let mut node = rig.start();
+    eventually(|| rig.path("deaf").exists().then_some(())).unwrap();
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.end(), 0);
+    // Killed, not awaited.
+    eventually(|| rig.processes().is_empty().then_some(())).unwrap();
+}
+
+#[test]
 fn term_while_the_disk_is_looked_at() {
     let rig = Rig::standby();
     rig.program("pg_controldata", &format!("{DEAF}{ORPHANS}sleep infinity"));
