@@ -49,16 +49,28 @@ impl Running {
 pub(super) struct Daemons {
     running: HashMap<OpId, Running>,
     started_once: HashSet<Daemon>,
+    /// Told to stop (`true`: by KILL) before they had a pid.
+    told: HashMap<OpId, bool>,
 }
 
 impl Daemons {
-    pub(super) fn started(&mut self, launch: OpId, daemon: Daemon, running: Running) {
+    pub(super) fn started(
+        &mut self,
+        launch: OpId,
+        daemon: Daemon,
+        running: Running,
+        children: &Children,
+    ) {
         self.started_once.insert(daemon);
+        if let Some(kill) = self.told.remove(&launch) {
+            running.stop(children, kill);
+        }
         self.running.insert(launch, running);
     }
 
     pub(super) fn ended(&mut self, launch: OpId) {
         self.running.remove(&launch);
+        self.told.remove(&launch);
     }
 
     /// Whether it was started before.
@@ -66,9 +78,12 @@ impl Daemons {
         self.started_once.contains(&daemon)
     }
 
-    pub(super) fn stop(&self, launch: OpId, children: &Children, kill: bool) {
-        if let Some(running) = self.running.get(&launch) {
-            running.stop(children, kill);
+    pub(super) fn stop(&mut self, launch: OpId, children: &Children, kill: bool) {
+        match self.running.get(&launch) {
+            Some(running) => running.stop(children, kill),
+            None => {
+                self.told.insert(launch, kill);
+            }
         }
     }
 }
@@ -181,5 +196,22 @@ async fn scheduler(world: &Arc<World>, launch: OpId, daemon: Daemon) -> String {
         Ok(Ok(())) => "its end".to_owned(),
         Ok(Err(error)) => crate::domain::Fault::chain(&error),
         Err(_stopped) => format!("{} was stopped", daemon_name(daemon)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_before_the_start_is_not_lost() {
+        let children = Children::new();
+        let mut daemons = Daemons::default();
+        let launch = OpId(1);
+        let task = tokio::spawn(std::future::pending::<()>());
+        daemons.stop(launch, &children, false);
+        let running = Running::Task(task.abort_handle());
+        daemons.started(launch, Daemon::Crond, running, &children);
+        assert!(task.await.is_err_and(|e| e.is_cancelled()));
     }
 }

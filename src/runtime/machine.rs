@@ -8,7 +8,9 @@ use super::world::{Message, World};
 use super::{control, ops, sample};
 use crate::config::TestHold;
 use crate::domain::{ExitCode, Exposure};
-use crate::fsm::{Action, Daemon, Door, Event, Kind, Node, Op, OpId, Outcome, Policy, Timer, step};
+use crate::fsm::{
+    Action, Daemon, Door, Event, Kind, Node, Op, OpId, Outcome, Policy, Stop, Timer, step,
+};
 use crate::http::control::Command;
 use crate::http::{Beat, Clock as _, SystemClock};
 use crate::sys::{Received, Signals};
@@ -40,6 +42,8 @@ struct Machine {
     tasks: HashMap<OpId, AbortHandle>,
     daemons: Daemons,
     postmaster_pid: Option<(OpId, i32)>,
+    /// A postmaster that was told to stop before it had a pid.
+    early_stop: Option<(OpId, Stop)>,
     queue: VecDeque<Event>,
     hold: Hold,
     halted: Option<ExitCode>,
@@ -80,6 +84,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
         timers: BTreeMap::new(),
         tasks: HashMap::new(),
         postmaster_pid: None,
+        early_stop: None,
         queue: VecDeque::from([Event::Begin]),
         hold,
         halted: None,
@@ -104,7 +109,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
             Some(message) = messages.recv() => machine.message(message),
             Some(command) = commands.recv() => control::obey(&machine.world, command),
             () = alarm(next) => machine.ring(),
-            _ = turn.tick() => machine.board.remind(),
+            _ = turn.tick() => machine.turn(),
         }
     }
 }
@@ -172,9 +177,11 @@ impl Machine {
                     .any(|c| c.name == "postgres");
                 let crashed = again && self.board.status().boot_total_ms.is_some();
                 self.board.child("postgres", Some(pid), crashed);
-                // It was told to stop before it had a pid.
+                let early = self.early_stop.take().filter(|(told, _)| *told == launch);
                 if self.node.postmaster.is_none_or(|p| p.launch != launch) {
-                    postmaster::stop(&self.world.children, pid, crate::fsm::Stop::Kill);
+                    postmaster::stop(&self.world.children, pid, Stop::Kill);
+                } else if let Some((_, how)) = early {
+                    postmaster::stop(&self.world.children, pid, how);
                 }
             }
             Message::DaemonStarted {
@@ -191,7 +198,8 @@ impl Machine {
                     self.world.set_repmgrd_pid(running.pid());
                 }
                 if self.node.daemon(daemon) == Some(launch) {
-                    self.daemons.started(launch, daemon, running);
+                    self.daemons
+                        .started(launch, daemon, running, &self.world.children);
                 } else {
                     running.stop(&self.world.children, true);
                 }
@@ -205,6 +213,14 @@ impl Machine {
                 });
             }
         }
+    }
+
+    fn turn(&mut self) {
+        let orphans = self.world.children.orphans_reaped();
+        if self.board.status().orphans_reaped != orphans {
+            self.board.update(|status| status.orphans_reaped = orphans);
+        }
+        self.board.remind();
     }
 
     fn opened(&mut self) {
@@ -273,6 +289,9 @@ impl Machine {
                 self.perform(action);
             }
         }
+        if held {
+            self.held("before its work");
+        }
     }
 
     fn board_role(&mut self, plan: crate::plan::BootPlan) {
@@ -296,13 +315,7 @@ impl Machine {
                     Event::Done(..) | Event::Ready(_) | Event::PostmasterExited { .. }
                 );
                 if here && done {
-                    self.hold = Hold::Held;
-                    self.board
-                        .progress("held by PGNODE_TEST_HOLD after its work".into());
-                    tracing::warn!(
-                        state = self.node.state.kind().name(),
-                        "held by PGNODE_TEST_HOLD"
-                    );
+                    self.held("after its work");
                 }
                 here && done
             }
@@ -310,7 +323,7 @@ impl Machine {
     }
 
     /// `PGNODE_TEST_HOLD=<state>:before`: the state is entered, its work is not begun.
-    fn hold_before(&mut self, before: Kind, after: Kind) -> bool {
+    fn hold_before(&self, before: Kind, after: Kind) -> bool {
         let Hold::At(hold) = &self.hold else {
             return false;
         };
@@ -318,8 +331,18 @@ impl Machine {
         if hold.after || hold.state != after.name() || !entered {
             return false;
         }
-        self.hold = Hold::Held;
         true
+    }
+
+    /// Said once the actions of the step are through, so that what was entered is told first.
+    fn held(&mut self, when: &str) {
+        self.hold = Hold::Held;
+        self.board
+            .progress(format!("held by PGNODE_TEST_HOLD {when}"));
+        tracing::warn!(
+            state = self.node.state.kind().name(),
+            "held by PGNODE_TEST_HOLD {when}"
+        );
     }
 
     fn perform(&mut self, action: Action) {
@@ -339,6 +362,8 @@ impl Machine {
                 {
                     self.board.exposure(Exposure::Closed);
                     postmaster::stop(&self.world.children, pid, how);
+                } else {
+                    self.early_stop = Some((launch, how));
                 }
             }
             Action::StartDaemon(launch, daemon) => {

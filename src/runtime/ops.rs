@@ -77,19 +77,19 @@ async fn clear(world: &World) -> Result<(), Fault> {
     }
 }
 
-/// TERM for whatever is left, KILL after a moment. As PID 1 that is the whole namespace.
+/// TERM for whatever is left, KILL after a moment. As PID 1 that is the whole namespace; as a
+/// subreaper our children, and what they leave as it becomes ours.
 async fn end_all(world: &World) {
     let mut reaped = world.children.reaped();
+    // The rung has a tenth of the grace period; half of it is for KILL.
+    let polite = (world.config().limits.stop_grace / 20).min(Duration::from_millis(400));
     for (signal, patience) in [
-        (Signal::SIGTERM, Duration::from_millis(400)),
+        (Signal::SIGTERM, polite),
         (Signal::SIGKILL, Duration::from_secs(5)),
     ] {
-        if world.children.left() == 0 {
-            return;
-        }
-        world.children.signal_all(signal);
         let gone = async {
             while world.children.left() > 0 {
+                world.children.signal_all(signal);
                 if reaped.changed().await.is_err() {
                     return;
                 }

@@ -8,7 +8,9 @@ use crate::domain::{BackupView, ExitCode, Exposure, Fault, Status, Uptime};
 use crate::fsm::Kind;
 use crate::http::{self, Beat, PeerKey, Shown, SystemClock};
 use crate::render::RunFiles;
-use crate::sys::{Account, Accounts, Children, Layout, Signals, Spec, ensure_dir, is_pid_1};
+use crate::sys::{
+    Account, Accounts, Children, Layout, Received, Signal, Signals, Spec, ensure_dir, is_pid_1,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -146,7 +148,11 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         beat,
         clock,
     };
-    let major = version(&mut started).await.map_err(StartError::Fault)?;
+    let Some(major) = version(&mut started).await.map_err(StartError::Fault)? else {
+        tracing::info!("asked to stop before anything has begun");
+        started.world.children.signal_all(Signal::SIGKILL);
+        return Ok(ExitCode::STOPPED);
+    };
     started.world.set_major(major);
     let code = machine::run(started).await;
     // What postgres said last is still in its pipe.
@@ -160,8 +166,8 @@ fn with_environment(mut config: Config, vars: Vec<(String, String)>) -> (Config,
     (config, None)
 }
 
-/// `postgres --version`, swept by hand: the loop that sweeps has not begun.
-async fn version(started: &mut Started) -> Result<u32, Fault> {
+/// `postgres --version`, swept by hand: the loop that sweeps has not begun. `None`: asked to stop.
+async fn version(started: &mut Started) -> Result<Option<u32>, Fault> {
     let world = started.world.clone();
     let config = world.config();
     let spec = Spec::new("postgres", ["--version"])
@@ -171,8 +177,11 @@ async fn version(started: &mut Started) -> Result<u32, Fault> {
     let end = loop {
         tokio::select! {
             end = &mut run => break end,
-            _ = started.signals.next() => {
-                world.children.sweep();
+            signal = started.signals.next() => match signal {
+                Received::Stop(_) => return Ok(None),
+                Received::Child | Received::Reload => {
+                    world.children.sweep();
+                }
             }
         }
     };
@@ -180,7 +189,7 @@ async fn version(started: &mut Started) -> Result<u32, Fault> {
     // `postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)`, or `18beta1`.
     let text = end.stdout.split("PostgreSQL) ").nth(1).unwrap_or_default();
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().map_err(|_| {
+    digits.parse().map(Some).map_err(|_| {
         Fault::NeedsPerson(format!(
             "`postgres --version` says {:?}: no version",
             end.stdout.trim()
