@@ -1,0 +1,9 @@
+//! The cluster in real containers: issue 2 §2 to §7. `PGNODE_IMAGE` names the image; `make test` builds it.
+//! Best run with `--test-threads=2`.
+
+#[path = "../common/docker.rs"]
+mod docker;
+
+mod first_start;
+mod refusals;
+mod restarts;
