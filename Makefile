@@ -93,8 +93,8 @@ fmt: ## format the code
 	cargo fmt --all
 
 .PHONY: docs
-docs: ## the crate's documentation, warnings are errors
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items
+docs: ## the documentation of the crate, private items included; warnings are errors
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --document-private-items
 
 .PHONY: help
 help:

@@ -3,8 +3,9 @@
 use super::{complain, say, show};
 use crate::config::Config;
 use crate::domain::{ExitCode, Fault, Status};
-use crate::http::{Answer, HttpError, Target, get};
+use crate::http::client::{Answer, AskError, Target, ask_node};
 use crate::render::RunFiles;
+use hyper::Method;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -13,23 +14,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// No answer, no verdict.
 const UNKNOWN: ExitCode = ExitCode(1);
 
-fn ask(config: &Config, method: &str, path: &str) -> Result<Answer, HttpError> {
+fn ask(config: &Config, method: Method, path: &str) -> Result<Answer, AskError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(HttpError::Connect)?;
+        .map_err(AskError::Connect)?;
     runtime.block_on(async {
         let socket = RunFiles::of(config).control_socket;
-        let by_socket = get(Target::Socket(&socket), method, path, PATIENCE).await;
+        let by_socket = ask_node(Target::Socket(&socket), method.clone(), path, PATIENCE).await;
         match by_socket {
             // The socket belongs to whoever runs the node; anybody may read over TCP.
-            Err(HttpError::Connect(_)) if method == "GET" => {
+            Err(AskError::Connect(_)) if method == Method::GET => {
                 let host = if config.http.ip().is_unspecified() {
                     "127.0.0.1".to_owned()
                 } else {
                     config.http.ip().to_string()
                 };
-                get(
+                ask_node(
                     Target::Tcp(&host, config.http.port()),
                     method,
                     path,
@@ -42,7 +43,7 @@ fn ask(config: &Config, method: &str, path: &str) -> Result<Answer, HttpError> {
     })
 }
 
-fn unreachable(error: &HttpError) -> ExitCode {
+fn unreachable(error: &AskError) -> ExitCode {
     let why = Fault::chain(error);
     drop(writeln!(
         std::io::stderr().lock(),
@@ -52,7 +53,7 @@ fn unreachable(error: &HttpError) -> ExitCode {
 }
 
 pub(super) fn status(config: &Config, json: bool) -> ExitCode {
-    let answer = match ask(config, "GET", "/status") {
+    let answer = match ask(config, Method::GET, "/status") {
         Ok(answer) => answer,
         Err(error) => return unreachable(&error),
     };
@@ -70,8 +71,8 @@ pub(super) fn status(config: &Config, json: bool) -> ExitCode {
 }
 
 pub(super) fn health(config: &Config, endpoint: &str, json: bool) -> ExitCode {
-    let answer = match ask(config, "GET", &format!("/{endpoint}")) {
-        Ok(answer) if answer.code == 404 => {
+    let answer = match ask(config, Method::GET, &format!("/{endpoint}")) {
+        Ok(answer) if answer.status == 404 => {
             return complain(&format!("there is no health endpoint `{endpoint}`"));
         }
         Ok(answer) => answer,
@@ -83,7 +84,7 @@ pub(super) fn health(config: &Config, endpoint: &str, json: bool) -> ExitCode {
         Ok(why) if !json => say(&format!("{why}\n")),
         Ok(_) | Err(_) => say(&format!("{body}\n")),
     }
-    if answer.code == 200 {
+    if answer.status == 200 {
         ExitCode::STOPPED
     } else {
         UNKNOWN
@@ -91,10 +92,10 @@ pub(super) fn health(config: &Config, endpoint: &str, json: bool) -> ExitCode {
 }
 
 pub(super) fn reload(config: &Config) -> ExitCode {
-    match ask(config, "POST", "/reload") {
+    match ask(config, Method::POST, "/reload") {
         Ok(answer) => {
             say(&String::from_utf8_lossy(&answer.body));
-            if answer.code == 200 {
+            if answer.status == 200 {
                 ExitCode::STOPPED
             } else {
                 UNKNOWN

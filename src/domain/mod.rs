@@ -5,15 +5,16 @@ mod fault;
 mod ids;
 mod lsn;
 mod note;
+mod peer;
 mod status;
 
 pub use fault::{ExitCode, Fault};
 pub use ids::{NodeId, NodeName, SystemId};
 pub use lsn::{Lsn, Timeline, WalName};
 pub use note::{human_bytes, human_duration, registered_conninfo};
+pub use peer::{PeerAnswer, PeerError, Unreachable};
 pub use status::{
-    BackupView, BootStep, ChildView, Exposure, Health, MemberView, PeerReport, STATE_NAMES, Status,
-    Uptime,
+    BackupView, BootStep, ChildView, Exposure, Health, MemberView, PeerReport, Status, Uptime,
 };
 
 use serde::{Deserialize, Serialize};

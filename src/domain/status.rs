@@ -211,28 +211,3 @@ impl PeerReport {
         self.role == Some(Role::Primary) && self.exposure == Exposure::Consumer
     }
 }
-
-/// The names of the machine's states, for metrics that list them all; a test of the machine holds
-/// the two lists together.
-pub const STATE_NAMES: &[&str] = &[
-    "preflight",
-    "survey",
-    "configure",
-    "decide",
-    "fenced",
-    "await-primary",
-    "init",
-    "clone",
-    "launch",
-    "bootstrap",
-    "scripts",
-    "register",
-    "settle",
-    "commit",
-    "opening",
-    "open",
-    "recover",
-    "closing",
-    "stopping",
-    "halted",
-];

@@ -4,8 +4,10 @@
 //! launch of a process has a number; a result with a number that the node no longer waits for is
 //! ignored here, so the runtime needs no judgement of its own.
 
+mod alarm;
 mod event;
 mod ladder;
+mod mend;
 mod node;
 mod state;
 mod step;

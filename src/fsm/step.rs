@@ -1,9 +1,11 @@
 //! One step. No `_` arm stands for states: a new state must be thought about here.
 
+use super::alarm;
 use super::event::{Action, Daemon, Door, Event, Finding, Note, Op, OpId, Outcome, Site, Timer};
 use super::ladder;
+use super::mend::{self, backoff};
 use super::node::{Node, Turn};
-use super::state::{End, Resume, State};
+use super::state::{End, State};
 use crate::domain::{ExitCode, Fault, Role};
 use crate::plan::authority::{Reason, Verdict};
 use crate::plan::{BootPlan, Provision};
@@ -39,7 +41,7 @@ fn hear(turn: &mut Turn, event: Event) {
         Event::PostmasterExited { launch, clean, how } => {
             if turn.node.postmaster.is_some_and(|p| p.launch == launch) {
                 turn.node.postmaster = None;
-                postmaster_exited(turn, clean, how);
+                mend::postmaster_exited(turn, clean, how);
             }
         }
         Event::DaemonExited {
@@ -49,10 +51,10 @@ fn hear(turn: &mut Turn, event: Event) {
         } => {
             if turn.node.daemon(daemon) == Some(launch) {
                 turn.node.daemons[daemon as usize].launch = None;
-                daemon_exited(turn, daemon, &how);
+                mend::daemon_exited(turn, daemon, &how);
             }
         }
-        Event::Timer(timer) => fired(turn, timer),
+        Event::Timer(timer) => alarm::fired(turn, timer),
         Event::StopSignal(number) => stop_signal(turn, number),
         Event::ReloadSignal => {
             if turn.node.state == State::Open {
@@ -163,7 +165,7 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
             }
             opening(turn, "the data is in its place");
         }
-        (Op::Clear, Outcome::Ok) => cleared(turn),
+        (Op::Clear, Outcome::Ok) => mend::cleared(turn),
         (Op::Look, Outcome::Saw(finding)) => saw(turn, finding),
         (Op::Warm, Outcome::Ok) => {}
         (Op::Reload, Outcome::Ok) => {
@@ -217,11 +219,6 @@ fn remark(turn: &mut Turn, fault: Fault, next: &'static str, after: Duration) {
         next,
         after: Some(after),
     }));
-}
-
-/// 1, 2, 4 … seconds, a minute at most.
-fn backoff(failures: u8) -> Duration {
-    Duration::from_secs(1 << failures.min(6)).min(Duration::from_secs(60))
 }
 
 const WARM_AGAIN: Duration = Duration::from_secs(15);
@@ -311,7 +308,7 @@ pub(super) fn await_primary(turn: &mut Turn, why: &'static str) {
     }
 }
 
-fn site(turn: &Turn) -> Site {
+pub(super) fn site(turn: &Turn) -> Site {
     match turn.node.plan {
         Some(BootPlan {
             provision: Provision::Init | Provision::Clone,
@@ -325,7 +322,7 @@ fn site(turn: &Turn) -> Site {
     }
 }
 
-fn launch_technical(turn: &mut Turn, why: &'static str) {
+pub(super) fn launch_technical(turn: &mut Turn, why: &'static str) {
     turn.go(State::Launch, why, None);
     let site = site(turn);
     turn.launch(Door::Technical, site);
@@ -347,12 +344,12 @@ fn settle(turn: &mut Turn, why: &'static str) {
 /// A fast shutdown of a server without clients; beyond that it is treated as hung.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
-fn commit(turn: &mut Turn, why: &'static str) {
+pub(super) fn commit(turn: &mut Turn, why: &'static str) {
     turn.go(State::Commit, why, None);
     turn.run(Op::Commit);
 }
 
-fn opening(turn: &mut Turn, why: &'static str) {
+pub(super) fn opening(turn: &mut Turn, why: &'static str) {
     turn.go(State::Opening, why, None);
     turn.launch(Door::Consumer, Site::Live);
 }
@@ -401,7 +398,7 @@ fn ready(turn: &mut Turn, launch: OpId) {
 }
 
 /// Only a primary archives and backs up.
-fn warm(turn: &mut Turn) {
+pub(super) fn warm(turn: &mut Turn) {
     let primary = turn.node.plan.is_some_and(|p| p.role == Role::Primary);
     if turn.node.policy.backups && primary && !turn.is_running(Op::Warm) {
         turn.run(Op::Warm);
@@ -434,220 +431,6 @@ fn saw(turn: &mut Turn, finding: Finding) {
         }
     }
     turn.act(Action::Arm(Timer::Look, turn.node.policy.ask_every));
-}
-
-fn postmaster_exited(turn: &mut Turn, clean: bool, how: String) {
-    match turn.node.state {
-        State::Settle if clean => {
-            // Nothing was built beside a cluster that was there before.
-            commit(turn, "postgres has stopped in order");
-        }
-        State::Stopping(..) => ladder::after_daemons(turn),
-        State::Launch | State::Bootstrap | State::Scripts | State::Register | State::Settle => {
-            let resume = match site(turn) {
-                // What scripts did by half cannot be told from what they did.
-                Site::Staging => Resume::Init,
-                Site::Live => Resume::Launch,
-            };
-            crashed(turn, resume, how);
-        }
-        State::Opening | State::Open => crashed(turn, Resume::Opening, how),
-        // No postmaster runs in these; an exit of one that does not run is never heard.
-        State::Preflight
-        | State::Survey
-        | State::Configure
-        | State::Decide
-        | State::Fenced(_)
-        | State::AwaitPrimary
-        | State::Init
-        | State::Clone
-        | State::Commit
-        | State::Recover(_)
-        | State::Halted(_) => {}
-    }
-}
-
-/// Restarted in place, at once, unless it keeps dying.
-fn crashed(turn: &mut Turn, resume: Resume, how: String) {
-    turn.node.crashes = turn.node.crashes.saturating_add(1);
-    let (count, limit) = (turn.node.crashes, turn.node.policy.crash_limit);
-    if count > limit {
-        let window = crate::domain::human_duration(turn.node.policy.crash_window);
-        return ladder::give_up(
-            turn,
-            Fault::Transient(format!(
-                "postgres ended {count} times within {window}, the last time with {how}: \
-                 see its own messages above"
-            )),
-        );
-    }
-    let id = turn.number();
-    turn.act(Action::Arm(
-        Timer::Forget(id),
-        turn.node.policy.crash_window,
-    ));
-    turn.go(
-        State::Recover(resume),
-        "postgres ended by itself",
-        Some(how),
-    );
-    turn.run(Op::Clear);
-}
-
-fn cleared(turn: &mut Turn) {
-    let State::Recover(resume) = turn.node.state else {
-        return;
-    };
-    match resume {
-        Resume::Init => {
-            turn.go(State::Init, "the staged cluster is made again", None);
-            turn.run(Op::Init);
-        }
-        Resume::Launch => launch_technical(turn, "nothing of the dead postmaster is left"),
-        Resume::Opening => {
-            // The daemons were left running; they wait for their database.
-            opening(turn, "nothing of the dead postmaster is left");
-        }
-    }
-}
-
-fn daemon_exited(turn: &mut Turn, daemon: Daemon, how: &str) {
-    turn.act(Action::Disarm(Timer::Steady(daemon)));
-    match turn.node.state {
-        State::Stopping(..) => ladder::after_daemons(turn),
-        State::Open | State::Opening | State::Recover(_) => {
-            let slot = &mut turn.node.daemons[daemon as usize];
-            let after = backoff(slot.failures);
-            slot.failures = slot.failures.saturating_add(1).min(7);
-            turn.act(Action::Say(Note::Remark(format!(
-                "{} ended with {how}; started again in {}",
-                name(daemon),
-                crate::domain::human_duration(after)
-            ))));
-            turn.act(Action::Arm(Timer::Backoff(daemon), after));
-        }
-        State::Preflight
-        | State::Survey
-        | State::Configure
-        | State::Decide
-        | State::Fenced(_)
-        | State::AwaitPrimary
-        | State::Init
-        | State::Clone
-        | State::Launch
-        | State::Bootstrap
-        | State::Scripts
-        | State::Register
-        | State::Settle
-        | State::Commit
-        | State::Halted(_) => {}
-    }
-}
-
-/// The daemon's name, as a person knows it.
-const fn name(daemon: Daemon) -> &'static str {
-    match daemon {
-        Daemon::Repmgrd => "repmgrd",
-        Daemon::Crond => "crond",
-    }
-}
-
-fn fired(turn: &mut Turn, timer: Timer) {
-    match timer {
-        Timer::Retry => retry(turn),
-        Timer::PrimaryWait => {
-            if turn.node.state == State::AwaitPrimary {
-                let waited = turn.node.policy.primary_wait.unwrap_or_default();
-                ladder::give_up(
-                    turn,
-                    Fault::Transient(format!(
-                        "no primary opened its consumer port within {} (PGNODE_PRIMARY_TIMEOUT): \
-                         is the master up, and is REPMGR_PRIMARY_HOST its name?",
-                        crate::domain::human_duration(waited)
-                    )),
-                );
-            }
-        }
-        Timer::Ask => {
-            if matches!(turn.node.state, State::Fenced(_)) && !turn.is_running(Op::Ask) {
-                turn.run(Op::Ask);
-            }
-        }
-        Timer::Look => {
-            if turn.node.state == State::Open && !turn.is_running(Op::Look) {
-                turn.run(Op::Look);
-            }
-        }
-        Timer::Warm => {
-            if turn.node.state == State::Open {
-                warm(turn);
-            }
-        }
-        Timer::Rung => match turn.node.state.clone() {
-            State::Stopping(rung, end) => ladder::deadline(turn, rung, end),
-            State::Settle => {
-                if let Some(postmaster) = turn.node.postmaster {
-                    turn.act(Action::StopPostmaster(postmaster.launch, super::Stop::Kill));
-                }
-            }
-            State::Preflight
-            | State::Survey
-            | State::Configure
-            | State::Decide
-            | State::Fenced(_)
-            | State::AwaitPrimary
-            | State::Init
-            | State::Clone
-            | State::Launch
-            | State::Bootstrap
-            | State::Scripts
-            | State::Register
-            | State::Commit
-            | State::Opening
-            | State::Open
-            | State::Recover(_)
-            | State::Halted(_) => {}
-        },
-        Timer::Forget(_) => turn.node.crashes = turn.node.crashes.saturating_sub(1),
-        Timer::Backoff(daemon) => {
-            if turn.node.daemon(daemon).is_some() {
-                return;
-            }
-            if turn.node.state == State::Open {
-                turn.start(daemon);
-            } else if matches!(turn.node.state, State::Opening | State::Recover(_)) {
-                turn.act(Action::Arm(Timer::Backoff(daemon), Duration::from_secs(1)));
-            }
-        }
-        Timer::Steady(daemon) => turn.node.daemons[daemon as usize].failures = 0,
-    }
-}
-
-/// The state's own operation again.
-fn retry(turn: &mut Turn) {
-    let op = match turn.node.state {
-        State::Preflight => Op::Preflight,
-        State::Survey => Op::Survey,
-        State::Configure => Op::Configure,
-        State::Decide | State::Fenced(_) => Op::Ask,
-        State::AwaitPrimary => Op::AwaitPrimary,
-        State::Init => Op::Init,
-        State::Clone => Op::Clone,
-        State::Bootstrap => Op::Bootstrap,
-        State::Scripts => Op::Scripts,
-        State::Register => Op::Register,
-        State::Commit => Op::Commit,
-        State::Recover(_) => Op::Clear,
-        State::Launch
-        | State::Settle
-        | State::Opening
-        | State::Open
-        | State::Stopping(..)
-        | State::Halted(_) => return,
-    };
-    if turn.node.ops.is_empty() {
-        turn.run(op);
-    }
 }
 
 /// The plan in words.

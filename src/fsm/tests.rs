@@ -419,9 +419,3 @@ fn state_machine_document() {
         "docs/state-machine.md is stale: BLESS=1 cargo test --lib state_machine_document"
     );
 }
-
-#[test]
-fn the_published_names_are_the_machines() {
-    let names: Vec<&str> = Kind::ALL.iter().map(|k| k.name()).collect();
-    assert_eq!(names, crate::domain::STATE_NAMES);
-}

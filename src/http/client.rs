@@ -1,117 +1,151 @@
-//! A small HTTP client: one GET over a connection of its own, with a deadline and a limit.
+//! A small HTTP/1.1 client: one request on one stream, with a limit on the answer.
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::header::HeaderMap;
+use hyper::{HeaderMap, Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use std::path::Path;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 
-/// No answer of ours is longer.
-const LARGEST: usize = 256 * 1024;
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// No connection.
-    #[error("cannot connect")]
-    Connect(#[source] std::io::Error),
-    /// No answer in time.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    /// Not HTTP, or it broke off.
-    #[error("the answer broke off")]
-    Broken(#[source] hyper::Error),
-    /// Too large, or it broke off in the body.
-    #[error("the body cannot be read: {0}")]
-    Body(String),
-    /// The request cannot be made.
-    #[error("the request cannot be made")]
-    Request(#[source] hyper::http::Error),
-}
-
-/// An answer.
+/// A complete answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// HTTP status code.
-    pub code: u16,
+    /// Status code.
+    pub status: StatusCode,
     /// Headers.
     pub headers: HeaderMap,
-    /// Body.
+    /// The whole body.
     pub body: Bytes,
 }
 
-/// Where to ask.
+/// Why there is no complete answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Not HTTP, or cut off.
+    #[error("no proper HTTP answer")]
+    Http(#[from] hyper::Error),
+    /// The request cannot be expressed: a host name that is none.
+    #[error("cannot ask `{host}`")]
+    Request {
+        /// The host.
+        host: String,
+        /// What is wrong.
+        source: hyper::http::Error,
+    },
+    /// The body is longer than we read, or broke off.
+    #[error("the answer's body breaks off or is longer than {limit} bytes")]
+    Body {
+        /// The limit in bytes.
+        limit: usize,
+        /// What happened.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Sends one request and reads the whole answer, at most `limit` bytes of body. No deadline of its
+/// own: dropping the future drops the connection.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn exchange<S>(
+    stream: S,
+    host: &str,
+    method: Method,
+    path: &str,
+    limit: usize,
+) -> Result<Answer, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, host)
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|source| ClientError::Request {
+            host: host.to_owned(),
+            source,
+        })?;
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(64 * 1024)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let mut connection = std::pin::pin!(connection);
+    let mut talk = std::pin::pin!(async move {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, limit)
+            .collect()
+            .await
+            .map_err(|source| ClientError::Body { limit, source })?;
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.to_bytes(),
+        })
+    });
+    // The connection only moves while it is polled. It may end before the body has been read.
+    tokio::select! {
+        answer = &mut talk => answer,
+        ended = &mut connection => {
+            let answer = talk.await;
+            match (answer, ended) {
+                (Err(_), Err(why)) => Err(why.into()),
+                (answer, _) => answer,
+            }
+        }
+    }
+}
+
+/// Where a verb finds the running node.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
     /// Name or address, and port.
     Tcp(&'a str, u16),
-    /// A Unix socket.
-    Socket(&'a Path),
+    /// The control socket.
+    Socket(&'a std::path::Path),
 }
 
-/// Asks.
+/// Why a verb got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No connection.
+    #[error("cannot connect")]
+    Connect(#[from] std::io::Error),
+    /// No proper answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// None in time.
+    #[error("no answer within {0:?}")]
+    Timeout(std::time::Duration),
+}
+
+/// No answer of ours is longer, in bytes.
+const LARGEST: usize = 1024 * 1024;
+
+/// Connects and asks, within `patience`.
 ///
 /// # Errors
-/// [`HttpError`]; a status code other than 200 is an answer.
-pub async fn get(
+/// [`AskError`].
+pub async fn ask_node(
     target: Target<'_>,
-    method: &str,
+    method: Method,
     path: &str,
-    patience: Duration,
-) -> Result<Answer, HttpError> {
+    patience: std::time::Duration,
+) -> Result<Answer, AskError> {
     let work = async {
-        match target {
+        let answer = match target {
             Target::Tcp(host, port) => {
-                let stream = TcpStream::connect((host, port))
-                    .await
-                    .map_err(HttpError::Connect)?;
-                exchange(stream, host, method, path).await
+                let stream = tokio::net::TcpStream::connect((host, port)).await?;
+                exchange(stream, host, method, path, LARGEST).await?
             }
             Target::Socket(socket) => {
-                let stream = UnixStream::connect(socket)
-                    .await
-                    .map_err(HttpError::Connect)?;
-                exchange(stream, "localhost", method, path).await
+                let stream = tokio::net::UnixStream::connect(socket).await?;
+                exchange(stream, "localhost", method, path, LARGEST).await?
             }
-        }
+        };
+        Ok(answer)
     };
     tokio::time::timeout(patience, work)
         .await
-        .unwrap_or(Err(HttpError::Timeout(patience)))
-}
-
-async fn exchange<S>(stream: S, host: &str, method: &str, path: &str) -> Result<Answer, HttpError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(HttpError::Broken)?;
-    let connection = tokio::spawn(connection);
-    let request = hyper::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", host)
-        .header("connection", "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(HttpError::Request)?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(HttpError::Broken)?;
-    let (code, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = Limited::new(response.into_body(), LARGEST)
-        .collect()
-        .await
-        .map_err(|e| HttpError::Body(e.to_string()))?
-        .to_bytes();
-    connection.abort();
-    Ok(Answer {
-        code,
-        headers,
-        body,
-    })
+        .unwrap_or(Err(AskError::Timeout(patience)))
 }

@@ -1,237 +1,253 @@
-//! What each health endpoint answers, as a pure function of the status. The names and meanings are
-//! Patroni's (its manual, "Patroni REST API"), so that existing HAProxy and Kubernetes
-//! configurations work.
+//! Health decisions: pure functions from a status to yes or no, with the reason.
+//!
+//! The names and their meaning are Patroni's (<https://patroni.readthedocs.io/en/latest/rest_api.html>,
+//! "Health check endpoints"), so that existing HAProxy and Kubernetes configurations work:
+//! - `/`, `/primary`, `/read-write` (`/master`): 200 only on the primary with the leader lock. Here: role
+//!   primary and the consumer port open, which the authority allows only to a node that may have it.
+//! - `/leader`: the same here, because there are no standby clusters; `/standby-leader` is always 503.
+//! - `/replica`: running and a replica. `?lag=` adds a limit in bytes or `16kB`, `64MB`, `1GB`;
+//!   `?replication_state=streaming` adds that; `?tag_x=y` is 503 unless the tag is defined, and none is.
+//!   A query that cannot be honoured is 503 (`patroni/api.py`, `do_GET`).
+//! - `/read-only`: as `/replica` (its limits too), also on the primary, whatever the query.
+//! - `/readiness`: the leader, or up, streaming and not too far behind.
+//! - `/health`: PostgreSQL is up and running.
+//! - `/liveness`: the loop turns; no SQL.
+//!
+//! Where this differs, it is on the safe side: a limit on the lag while the lag is not known is 503.
 
-use crate::domain::{Role, Status, human_bytes, human_duration};
+use crate::domain::{Exposure, Health, Role, Status, human_bytes, human_duration};
 use std::time::Duration;
 
-pub use crate::domain::Health;
-
-/// A question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// The loop turns. No SQL, nothing about PostgreSQL: a container is not killed in a long recovery.
-    Liveness,
-    /// Clients may come: an open primary, or an open standby that streams (or `lag` holds).
-    Readiness,
-    /// An open primary.
+/// A question about a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Check {
+    /// Serves clients as the primary.
     Primary,
-    /// An open standby; with `?lag=` only one that is not further behind.
+    /// Leads a standby cluster: never.
+    StandbyLeader,
+    /// Serves clients as a standby.
     Replica,
-    /// Open, as whatever.
+    /// Serves clients.
+    ReadOnly,
+    /// May be given traffic.
+    Readiness,
+    /// PostgreSQL is up and open.
     Health,
 }
 
-/// Bounds that the asker or the edge gives.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// `?lag=`, bytes.
+/// What a request adds to the question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// `lag=`: most bytes behind.
     pub lag: Option<u64>,
-    /// Age of the loop's last turn.
-    pub loop_age: Duration,
+    /// `replication_state=`.
+    pub replication_state: Option<String>,
+    /// What cannot be honoured, as a sentence.
+    pub cannot: Option<String>,
 }
 
-/// A loop that has not turned for so long hangs.
-const LOOP_LIMIT: Duration = Duration::from_secs(30);
+/// Most bytes behind for readiness of a standby that does not stream, when the request names no
+/// limit: Patroni's default of `maximum_lag_on_failover`.
+const READY_LAG: u64 = 1024 * 1024;
 
-/// Judges.
-#[must_use]
-pub fn judge(endpoint: Endpoint, status: &Status, limits: &Limits) -> Health {
-    match endpoint {
-        Endpoint::Liveness => say(
-            limits.loop_age <= LOOP_LIMIT,
-            format!("the loop turned {} ago", human_duration(limits.loop_age)),
-        ),
-        Endpoint::Health => open(status).unwrap_or_else(|| yes(status)),
-        Endpoint::Primary => open(status).unwrap_or_else(|| match status.role {
-            Some(Role::Primary) => yes(status),
-            Some(Role::Standby) | None => no("a standby, not the primary"),
-        }),
-        Endpoint::Replica => open(status).unwrap_or_else(|| match status.role {
-            Some(Role::Standby) => within(status, limits.lag),
-            Some(Role::Primary) | None => no("the primary, not a standby"),
-        }),
-        Endpoint::Readiness => {
-            open(status).unwrap_or_else(|| match (status.role, status.streaming) {
-                (Some(Role::Standby), Some(false)) if limits.lag.is_none() => {
-                    no("a standby that does not stream from its primary")
+impl Ask {
+    /// Reads the query's pairs. Unknown names are passed over, as Patroni does.
+    #[must_use]
+    pub fn from_pairs(pairs: &[(String, String)]) -> Self {
+        let mut ask = Self::default();
+        for (name, value) in pairs {
+            match name.as_str() {
+                "lag" => match parse_size(value) {
+                    Some(bytes) => ask.lag = Some(bytes),
+                    None => {
+                        ask.cannot = Some(format!(
+                            "lag `{value}` is not a size such as 1048576 or 16MB"
+                        ));
+                    }
+                },
+                "replication_state" => ask.replication_state = Some(value.clone()),
+                tag if tag.starts_with("tag_") => {
+                    ask.cannot = Some(format!("this node has no tag `{}`", &tag[4..]));
                 }
-                (Some(Role::Standby), _) => within(status, limits.lag),
-                (Some(Role::Primary) | None, _) => yes(status),
-            })
+                _ => {}
+            }
         }
+        ask
     }
 }
 
-/// The refusal of a node that is not open.
-fn open(status: &Status) -> Option<Health> {
-    (!status.is_open()).then(|| no(&format!("{}: {}", status.state, status.sentence)))
-}
-
-fn within(status: &Status, limit: Option<u64>) -> Health {
-    match (limit, status.lag_bytes) {
-        (Some(limit), Some(lag)) => say(
-            lag <= limit,
-            format!(
-                "{} behind, {} allowed",
-                human_bytes(lag),
-                human_bytes(limit)
-            ),
-        ),
-        (Some(_), None) => no("the lag is not known yet"),
-        (None, _) => yes(status),
-    }
-}
-
-fn yes(status: &Status) -> Health {
-    let role = status
-        .role
-        .map_or_else(|| "node".to_owned(), |r| r.to_string());
-    say(true, format!("open as {role}"))
-}
-
-fn no(why: &str) -> Health {
-    say(false, why.to_owned())
-}
-
-const fn say(ok: bool, why: String) -> Health {
-    Health { ok, why }
-}
-
-/// `?lag=`: bytes, or with a unit as Patroni takes it (`1kB`, `16MB`, `1GB`; 1024 each).
+/// A size as PostgreSQL and Patroni write it: bytes, or a number with B, kB, MB, GB, TB (powers of
+/// 1024). A fraction of a unit is allowed.
 #[must_use]
-pub(super) fn parse_lag(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let number_ends = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim() {
-        "" | "B" => 1,
-        "kB" | "KB" | "K" | "k" => 1 << 10,
-        "MB" | "M" => 1 << 20,
-        "GB" | "G" => 1 << 30,
-        "TB" | "T" => 1 << 40,
+    let (number, unit) = text.split_at(number_ends);
+    let unit: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1 << 10,
+        "mb" => 1 << 20,
+        "gb" => 1 << 30,
+        "tb" => 1 << 40,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(factor)
+    let (whole, fraction) = match number.split_once('.') {
+        Some((whole, fraction)) => (whole, fraction),
+        None => (number, ""),
+    };
+    // Nine digits of a fraction are more than anybody writes.
+    if fraction.len() > 9 || fraction.contains('.') {
+        return None;
+    }
+    let part = if fraction.is_empty() {
+        0
+    } else {
+        let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+        fraction.parse::<u128>().ok()? * u128::from(unit) / scale
+    };
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(unit)?
+        .checked_add(u64::try_from(part).ok()?)
+}
+
+/// Whether the loop still turns: `age` since its last turn.
+#[must_use]
+pub fn liveness(age: Duration, limit: Duration) -> Health {
+    let (age_text, limit_text) = (human_duration(age), human_duration(limit));
+    if age <= limit {
+        yes(format!("the loop turned {age_text} ago"))
+    } else {
+        no(format!(
+            "the loop has not turned for {age_text} (limit {limit_text})"
+        ))
+    }
+}
+
+/// Answers a question about a status.
+#[must_use]
+pub fn decide(check: Check, status: &Status, ask: &Ask) -> Health {
+    let answer = match check {
+        Check::Health => open(status).map(|()| "PostgreSQL is up and open".to_owned()),
+        Check::StandbyLeader => Err("there are no standby clusters here".to_owned()),
+        // Patroni ignores a query where the leader is asked for.
+        Check::Primary => primary(status),
+        Check::Replica => replica(status, ask),
+        Check::ReadOnly => primary(status).or_else(|_| replica(status, ask)),
+        Check::Readiness => primary(status).or_else(|_| ready_standby(status, ask)),
+    };
+    match answer {
+        Ok(why) => yes(why),
+        Err(why) => no(why),
+    }
+}
+
+fn yes(why: String) -> Health {
+    Health { ok: true, why }
+}
+
+fn no(why: String) -> Health {
+    Health { ok: false, why }
+}
+
+/// Clients can connect.
+fn open(status: &Status) -> Result<(), String> {
+    let Status {
+        state, sentence, ..
+    } = status;
+    match status.exposure {
+        Exposure::Closed => return Err(format!("not open: {state}: {sentence}")),
+        Exposure::Technical => {
+            return Err(format!(
+                "not open, only on the technical port: {state}: {sentence}"
+            ));
+        }
+        Exposure::Consumer => {}
+    }
+    let gone = |c: &crate::domain::ChildView| c.name == "postgres" && c.pid.is_none();
+    if status.children.iter().any(gone) {
+        return Err(format!("postgres is not running: {state}: {sentence}"));
+    }
+    Ok(())
+}
+
+fn primary(status: &Status) -> Result<String, String> {
+    open(status)?;
+    match status.role {
+        Some(Role::Primary) => Ok("open as the primary".to_owned()),
+        Some(Role::Standby) => Err("open, but a standby".to_owned()),
+        None => Err("open, but its role is not known yet".to_owned()),
+    }
+}
+
+fn standby(status: &Status) -> Result<(), String> {
+    open(status)?;
+    match status.role {
+        Some(Role::Standby) => Ok(()),
+        Some(Role::Primary) => Err("open, but the primary".to_owned()),
+        None => Err("open, but its role is not known yet".to_owned()),
+    }
+}
+
+fn replica(status: &Status, ask: &Ask) -> Result<String, String> {
+    standby(status)?;
+    if let Some(cannot) = &ask.cannot {
+        return Err(cannot.clone());
+    }
+    if let Some(wanted) = &ask.replication_state {
+        let is = replication_state(status);
+        if is != wanted {
+            return Err(format!("its replication state is `{is}`, not `{wanted}`"));
+        }
+    }
+    match ask.lag {
+        None => Ok("open as a standby".to_owned()),
+        Some(limit) => within(status, limit).map(|lag| format!("open as a standby, {lag}")),
+    }
+}
+
+fn ready_standby(status: &Status, ask: &Ask) -> Result<String, String> {
+    standby(status)?;
+    if let Some(cannot) = &ask.cannot {
+        return Err(cannot.clone());
+    }
+    let streaming = status.streaming == Some(true);
+    match (ask.lag, streaming) {
+        (None, true) => Ok("open as a standby, streaming".to_owned()),
+        (None, false) => within(status, READY_LAG)
+            .map(|lag| format!("open as a standby, {lag}"))
+            .map_err(|why| format!("does not stream, and {why}")),
+        (Some(limit), true) => {
+            within(status, limit).map(|lag| format!("open as a standby, streaming, {lag}"))
+        }
+        (Some(_), false) => Err("open as a standby, but does not stream".to_owned()),
+    }
+}
+
+/// Patroni's words for it.
+fn replication_state(status: &Status) -> &'static str {
+    match status.streaming {
+        Some(true) => "streaming",
+        Some(false) => "in archive recovery",
+        None => "unknown",
+    }
+}
+
+fn within(status: &Status, limit: u64) -> Result<String, String> {
+    let Some(lag) = status.lag_bytes else {
+        return Err("its lag is not known".to_owned());
+    };
+    let text = format!("{} behind", human_bytes(lag));
+    if lag <= limit {
+        Ok(text)
+    } else {
+        Err(format!("{text}, more than {}", human_bytes(limit)))
+    }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::domain::{BackupView, Exposure, NodeId, NodeName, Uptime};
-
-    pub(in crate::http) fn status(role: Option<Role>, exposure: Exposure) -> Status {
-        Status {
-            version: "0".into(),
-            node: NodeName("pg1".into()),
-            node_id: NodeId(1),
-            network_name: "pg1".into(),
-            state: "open".into(),
-            sentence: "serving clients".into(),
-            role,
-            exposure,
-            port: 5432,
-            technical_port: 5434,
-            uptime: Uptime::default(),
-            system_id: None,
-            timeline: None,
-            lsn: None,
-            lag_bytes: None,
-            lag_ms: None,
-            streaming: None,
-            upstream: None,
-            members: vec![],
-            children: vec![],
-            restarts: 0,
-            orphans_reaped: 0,
-            boot: vec![],
-            boot_total_ms: None,
-            backup: BackupView::default(),
-            fault: None,
-        }
-    }
-
-    #[test]
-    fn the_table_of_answers() {
-        use Endpoint::{Health, Liveness, Primary, Readiness, Replica};
-        use Exposure::{Closed, Consumer, Technical};
-        let p = Some(Role::Primary);
-        let s = Some(Role::Standby);
-        for (role, exposure, streaming, [health, primary, replica, readiness]) in [
-            (p, Consumer, None, [true, true, false, true]),
-            (p, Technical, None, [false; 4]),
-            (p, Closed, None, [false; 4]),
-            (s, Consumer, Some(true), [true, false, true, true]),
-            (s, Consumer, Some(false), [true, false, true, false]),
-            (s, Closed, Some(true), [false; 4]),
-            (None, Closed, None, [false; 4]),
-        ] {
-            let mut status = status(role, exposure);
-            status.streaming = streaming;
-            let ask = |endpoint| judge(endpoint, &status, &Limits::default()).ok;
-            let got = [ask(Health), ask(Primary), ask(Replica), ask(Readiness)];
-            assert_eq!(
-                got,
-                [health, primary, replica, readiness],
-                "{role:?} {exposure:?}"
-            );
-            assert!(ask(Liveness), "liveness does not look at postgres");
-        }
-    }
-
-    #[test]
-    fn lag_is_held_against_the_limit() {
-        let mut status = status(Some(Role::Standby), Exposure::Consumer);
-        let ask = |status: &Status, lag| {
-            judge(
-                Endpoint::Replica,
-                status,
-                &Limits {
-                    lag,
-                    ..Limits::default()
-                },
-            )
-            .ok
-        };
-        assert!(ask(&status, None));
-        assert!(!ask(&status, Some(1 << 20)), "unknown is not within");
-        status.lag_bytes = Some(1000);
-        assert!(ask(&status, Some(1000)));
-        assert!(!ask(&status, Some(999)));
-    }
-
-    #[test]
-    fn a_loop_that_hangs_is_told() {
-        let status = status(None, Exposure::Closed);
-        let ask = |seconds| {
-            let limits = Limits {
-                loop_age: Duration::from_secs(seconds),
-                ..Limits::default()
-            };
-            judge(Endpoint::Liveness, &status, &limits).ok
-        };
-        assert!(ask(30));
-        assert!(!ask(31));
-    }
-
-    #[test]
-    fn lag_has_units() {
-        for (text, want) in [
-            ("0", Some(0)),
-            ("1000", Some(1000)),
-            ("1kB", Some(1024)),
-            ("16MB", Some(16 << 20)),
-            ("1GB", Some(1 << 30)),
-            ("1 MB", Some(1 << 20)),
-            ("", None),
-            ("MB", None),
-            ("-1", None),
-            ("1XB", None),
-            ("99999999999999999999", None),
-            ("9999999999999TB", None),
-        ] {
-            assert_eq!(parse_lag(text), want, "{text}");
-        }
-    }
-}
+#[path = "health_tests.rs"]
+mod tests;

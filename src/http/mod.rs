@@ -1,15 +1,15 @@
-//! HTTP: health, status and metrics for whoever asks, signed answers for peers. It reads a watch
-//! channel and changes nothing; changes come over the control socket, which only its owner can open.
+//! Health, status and metrics over HTTP. It reads a watch channel and changes nothing; commands
+//! come only over the Unix socket ([`control`]).
 
-mod client;
-mod health;
-mod mac;
+pub mod client;
+pub mod control;
+pub mod health;
+pub mod mac;
 mod metrics;
-mod peers;
+pub mod peers;
+#[cfg(test)]
+pub(crate) mod samples;
 mod server;
 
-pub use client::{Answer, HttpError, Target, get};
-pub use health::{Endpoint, Health, Limits, judge};
-pub use mac::PeerKey;
-pub use peers::{PeerAnswer, PeerError, ask};
-pub use server::{Beat, BindError, Command, Reply, serve_control, serve_tcp};
+pub use mac::{Nonce, PeerKey};
+pub use server::{Beat, Clock, HttpError, Shown, SystemClock, bind, router, serve};

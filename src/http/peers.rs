@@ -1,95 +1,150 @@
-//! Asking the other nodes: all at once, each with its own deadline, each answer signed over a nonce
-//! of ours. A closed node answers no SQL, and a whole cluster that starts cold would otherwise wait
-//! for itself.
+//! Asks the peers who they are: all at once, each with its own deadline, so ten silent ones cost no
+//! more time than one.
 
-use super::client::{HttpError, Target, get};
-use super::mac::{PeerKey, to_hex};
+use super::client::{Answer, exchange};
+use super::mac::{self, Nonce, PeerKey};
 use crate::config::Address;
-use crate::domain::{Fault, PeerReport};
-use std::time::Duration;
+use crate::domain::{Fault, PeerAnswer, PeerError, PeerReport, Unreachable};
+use hyper::{Method, StatusCode};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// A peer's answer.
-#[derive(Debug)]
-pub struct PeerAnswer {
-    /// Whom.
-    pub address: Address,
-    /// What it said.
-    pub result: Result<PeerReport, PeerError>,
-}
+/// Longest answer that is read, in bytes.
+const LIMIT: usize = 256 * 1024;
+/// Before the next address of the same name is tried beside the first (RFC 8305's delay).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses of one name that are tried at all.
+const ADDRESSES: usize = 8;
 
-/// Why a peer said nothing that counts.
-#[derive(Debug, thiserror::Error)]
-pub enum PeerError {
-    /// It cannot be reached.
-    #[error(transparent)]
-    Unreachable(#[from] HttpError),
-    /// Somebody else listens there.
-    #[error("whoever listens on port {port} is no pgnode")]
-    NotAPgnode {
-        /// The port.
-        port: u16,
-    },
-    /// The signature is wrong.
-    #[error("its signature is wrong: REPMGR_PASSWORD differs, or somebody else answers")]
-    WrongKey,
-    /// No random numbers.
-    #[error("no random numbers from the system")]
-    NoNonce,
-}
-
-impl PeerError {
-    /// The whole reason in one line.
-    #[must_use]
-    pub fn why(&self) -> String {
-        Fault::chain(self)
-    }
-}
-
-/// Asks all of them; ten cost no more time than two.
+/// Asks every peer's `/status` on `http_port`; the answers come in the order of `peers`. `nonce`
+/// gives a fresh one for each question ([`Nonce::random`]); without one the peer is not asked, since
+/// its answer could not be believed. Takes at most `deadline`.
 pub async fn ask(
     peers: &[Address],
     http_port: u16,
     key: &PeerKey,
-    patience: Duration,
+    mut nonce: impl FnMut() -> Option<Nonce>,
+    deadline: Duration,
 ) -> Vec<PeerAnswer> {
-    let mut questions = JoinSet::new();
-    for address in peers.iter().cloned() {
+    let mut asked = JoinSet::new();
+    for (index, peer) in peers.iter().enumerate() {
+        let (address, host) = (peer.to_string(), peer.host.clone());
+        let Some(nonce) = nonce() else { continue };
         let key = key.clone();
-        questions.spawn(async move {
-            let result = ask_one(&address.host, http_port, &key, patience).await;
-            PeerAnswer { address, result }
+        asked.spawn(async move {
+            let began = Instant::now();
+            let question = ask_one(&host, http_port, &key, &nonce);
+            let result = tokio::time::timeout(deadline, question)
+                .await
+                .unwrap_or_else(|_elapsed| {
+                    Err(PeerError::Unreachable {
+                        how: Unreachable::Timeout,
+                        why: format!("no answer within {deadline:?}"),
+                    })
+                });
+            let took = began.elapsed();
+            let answer = PeerAnswer {
+                address,
+                result,
+                took,
+            };
+            (index, answer)
         });
     }
-    let mut answers = Vec::new();
-    while let Some(answer) = questions.join_next().await {
-        // A task that panicked is a peer that did not answer; it is missing, so it is not counted.
-        answers.extend(answer);
+    let mut answers: Vec<Option<PeerAnswer>> = peers.iter().map(|_| None).collect();
+    while let Some(done) = asked.join_next().await {
+        if let Ok((index, answer)) = done
+            && let Some(place) = answers.get_mut(index)
+        {
+            *place = Some(answer);
+        }
     }
-    answers.sort_by(|a, b| a.address.cmp(&b.address));
-    answers
+    let lost = |peer: &Address| PeerAnswer {
+        address: peer.to_string(),
+        result: Err(PeerError::NotAPgnode {
+            why: "it was not asked: no random numbers from the system".to_owned(),
+        }),
+        took: deadline,
+    };
+    let each = answers.into_iter().zip(peers);
+    each.map(|(answer, peer)| answer.unwrap_or_else(|| lost(peer)))
+        .collect()
 }
 
 async fn ask_one(
     host: &str,
     port: u16,
     key: &PeerKey,
-    patience: Duration,
+    nonce: &Nonce,
 ) -> Result<PeerReport, PeerError> {
-    let mut nonce = [0_u8; 16];
-    getrandom::fill(&mut nonce).map_err(|_| PeerError::NoNonce)?;
-    let nonce = to_hex(&nonce);
-    let path = format!("/status?nonce={nonce}");
-    let answer = get(Target::Tcp(host, port), "GET", &path, patience).await?;
-    let mac = answer
-        .headers
-        .get("x-pgnode-mac")
-        .and_then(|v| v.to_str().ok());
-    let Some(mac) = mac.filter(|_| answer.code == 200) else {
-        return Err(PeerError::NotAPgnode { port });
+    let stream = connect(host, port).await?;
+    let path = format!("/status?nonce={}", nonce.hex());
+    let host = Address {
+        host: host.to_owned(),
+        port,
     };
-    if !key.verify(&nonce, &answer.body, mac) {
+    let answer = exchange(stream, &host.to_string(), Method::GET, &path, LIMIT)
+        .await
+        .map_err(|why| not(Fault::chain(&why)))?;
+    believe(&answer, key, nonce)
+}
+
+fn not(why: impl Into<String>) -> PeerError {
+    PeerError::NotAPgnode { why: why.into() }
+}
+
+/// Nothing in an answer is looked at before its signature.
+fn believe(answer: &Answer, key: &PeerKey, nonce: &Nonce) -> Result<PeerReport, PeerError> {
+    if answer.status != StatusCode::OK {
+        return Err(not(format!("HTTP status {}", answer.status)));
+    }
+    let signature = answer
+        .headers
+        .get(mac::HEADER)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| not(format!("no {} header", mac::HEADER)))?;
+    if !key.verify(mac::STATUS, nonce, &answer.body, signature) {
         return Err(PeerError::WrongKey);
     }
-    serde_json::from_slice(&answer.body).map_err(|_| PeerError::NotAPgnode { port })
+    serde_json::from_slice(&answer.body).map_err(|why| not(why.to_string()))
 }
+
+/// Connects to the first address of a name that lets us: each next one is tried a little later
+/// beside the ones before it, so that a dead IPv6 route does not eat the deadline.
+async fn connect(host: &str, port: u16) -> Result<TcpStream, PeerError> {
+    let unreachable = |how, why: std::io::Error| PeerError::Unreachable {
+        how,
+        why: why.to_string(),
+    };
+    let found = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|why| unreachable(Unreachable::Resolve, why))?;
+    let addresses: Vec<SocketAddr> = found.take(ADDRESSES).collect();
+    let mut failed = PeerError::Unreachable {
+        how: Unreachable::Resolve,
+        why: "the name has no address".to_owned(),
+    };
+    let mut attempts = JoinSet::new();
+    let mut wait = Duration::ZERO;
+    for address in addresses {
+        attempts.spawn(async move {
+            tokio::time::sleep(wait).await;
+            TcpStream::connect(address).await
+        });
+        wait += STAGGER;
+    }
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(why)) => failed = unreachable(Unreachable::Connect, why),
+            Err(_cancelled) => {}
+        }
+    }
+    Err(failed)
+}
+
+#[cfg(test)]
+#[path = "peers_tests.rs"]
+mod tests;

@@ -99,6 +99,8 @@ fn roles(config: &Config, version: i32) -> String {
         &config.postgres.superuser,
         &config.postgres.password,
     );
+    // repmgr writes its record while no standby can be there to confirm it; its own connections
+    // bring `options` of their own, so PGOPTIONS would not reach the server.
     // PostgreSQL 15 renamed the backup functions and made the checkpoint a right of its own.
     let (start, stop) = if version >= 150_000 {
         ("pg_backup_start(text, boolean)", "pg_backup_stop(boolean)")
@@ -110,7 +112,8 @@ fn roles(config: &Config, version: i32) -> String {
     };
     sql.push_str(&format!("GRANT pg_read_all_settings, pg_read_all_stats TO barman;\n\
          GRANT EXECUTE ON FUNCTION {start}, {stop}, pg_switch_wal(), pg_create_restore_point(text) TO barman;\n\
-         GRANT pg_monitor TO repmgr;\n"
+         GRANT pg_monitor TO repmgr;\n\
+         ALTER ROLE repmgr SET synchronous_commit = local;\n"
     ));
     if version >= 150_000 {
         sql.push_str("GRANT pg_checkpoint TO barman, repmgr;\n");

@@ -127,6 +127,13 @@ pub async fn control_data(
             last_words: end.last_words(),
         });
     }
+    // A wrong checksum is only a warning there, exit code 0, and "the results are untrustworthy".
+    if !end.stderr.trim().is_empty() {
+        return Err(PgError::Garbled {
+            what: format!("pg_control of {}", dir.display()),
+            detail: end.last_words(),
+        });
+    }
     ControlData::parse(&end.stdout).map_err(|detail| PgError::Garbled {
         what: format!("pg_controldata of {}", dir.display()),
         detail,

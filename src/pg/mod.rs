@@ -16,8 +16,10 @@ pub use bootstrap::bootstrap;
 pub use controldata::{ClusterState, ControlData, control_data};
 pub use datadir::{DirFacts, PidFile, ServerStatus, clear_stale_locks, look, pid_file};
 pub use error::PgError;
-pub use follow::{Repair, SlotFacts, make_slot, repair, slot_facts, slot_name};
+pub use follow::{
+    Repair, SlotFacts, Standing, forget_slot, make_slot, repair, slot_facts, slot_name,
+};
 pub use probe::{PgView, conninfo_value, probe};
 pub use ready::wait_ready;
-pub use scripts::{run_scripts, scripts};
+pub use scripts::{run_scripts, scripts, scripts_readable};
 pub use session::Session;

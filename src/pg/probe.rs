@@ -22,28 +22,36 @@ pub struct PgView {
     pub upstream: Option<String>,
     /// Standby: bytes received and not replayed.
     pub lag_bytes: Option<u64>,
-    /// Standby: milliseconds since the last replayed commit, 0 when all is replayed.
+    /// Standby: milliseconds since the last replayed commit, 0 when it streams and all is replayed.
     pub lag_ms: Option<u64>,
     /// `repmgr.nodes`, with what `pg_stat_replication` says of each.
     pub members: Vec<MemberView>,
 }
 
+/// The timeline of the latest checkpoint lags behind a promotion by minutes: a primary's is in the
+/// name of the segment it writes.
 const SAMPLE: &str = "\
-SELECT r.recovering, s.system_identifier::text, c.timeline_id, w.received_tli, \
+SELECT r.recovering, s.system_identifier::text, \
+  (CASE WHEN r.recovering THEN greatest(c.timeline_id, m.min_recovery_end_timeline, w.received_tli)::int8 \
+        ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8 END), \
   (CASE WHEN r.recovering THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text, \
   (CASE WHEN r.recovering THEN pg_last_wal_receive_lsn() END)::text, \
   w.status, w.sender_host, \
   (CASE WHEN r.recovering THEN pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::int8 END), \
   (CASE WHEN NOT r.recovering THEN NULL \
-        WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 \
+        WHEN w.status = 'streaming' AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 \
         ELSE (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::int8 END) \
-FROM (SELECT pg_is_in_recovery() AS recovering) r, pg_control_system() s, pg_control_checkpoint() c \
+FROM (SELECT pg_is_in_recovery() AS recovering) r, pg_control_system() s, pg_control_checkpoint() c, \
+  pg_control_recovery() m \
 LEFT JOIN pg_stat_wal_receiver w ON true";
 
+/// One row a node, also while a walsender that has not noticed its end stands beside the new one: the
+/// number of rows is the N of the authority.
 const MEMBERS: &str = "\
 SELECT n.node_id, n.node_name, n.type::text, n.active, n.upstream_node_id, n.conninfo, \
   r.state, pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_lsn() END, r.replay_lsn)::int8 \
-FROM repmgr.nodes n LEFT JOIN pg_stat_replication r ON r.application_name = n.node_name \
+FROM repmgr.nodes n LEFT JOIN LATERAL (SELECT state, replay_lsn FROM pg_stat_replication \
+  WHERE application_name = n.node_name ORDER BY replay_lsn DESC NULLS LAST LIMIT 1) r ON true \
 ORDER BY n.node_id";
 
 /// Samples the server behind a session in the repmgr database.
@@ -55,9 +63,8 @@ pub async fn probe(session: &Session) -> Result<PgView, PgError> {
     let recovering: bool = row.get(0);
     let lsn = |text: Option<&str>| text.and_then(|t| t.parse::<Lsn>().ok());
     let id: &str = row.get(1);
-    let checkpoint: i32 = row.get(2);
-    let received: Option<i32> = row.get(3);
-    let status: Option<&str> = row.get(6);
+    let timeline: i64 = row.get(2);
+    let status: Option<&str> = row.get(5);
     let count = |n: Option<i64>| n.map(|n| u64::try_from(n).unwrap_or(0));
     let members = session.rows("reading repmgr's nodes", MEMBERS, &[]).await?;
     Ok(PgView {
@@ -67,18 +74,13 @@ pub async fn probe(session: &Session) -> Result<PgView, PgError> {
             Role::Primary
         },
         system_id: SystemId(id.parse().unwrap_or(0)),
-        timeline: Timeline(
-            received
-                .unwrap_or(checkpoint)
-                .max(checkpoint)
-                .unsigned_abs(),
-        ),
-        lsn: lsn(row.get(4)).unwrap_or_default(),
-        received: lsn(row.get(5)),
+        timeline: Timeline(u32::try_from(timeline).unwrap_or(0)),
+        lsn: lsn(row.get(3)).unwrap_or_default(),
+        received: lsn(row.get(4)),
         streaming: recovering.then_some(status == Some("streaming")),
-        upstream: row.get(7),
-        lag_bytes: count(row.get(8)),
-        lag_ms: count(row.get(9)),
+        upstream: row.get(6),
+        lag_bytes: count(row.get(7)),
+        lag_ms: count(row.get(8)),
         members: members.iter().map(|row| member(row, recovering)).collect(),
     })
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// A dump may take its time.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// A few `access(2)`.
+const CHECK: Duration = Duration::from_secs(30);
 
 /// What is done with a file, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +63,6 @@ pub fn scripts(dir: &Path, account: &Account) -> Result<Vec<PathBuf>, PgError> {
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default();
         if how(&name) != How::Ignore {
-            // Read now: a permission that is missing should not show after minutes of work.
-            std::fs::File::open(&path).map_err(|e| failed(&path, e))?;
             found.push(path);
         } else if path.is_file() {
             tracing::warn!(
@@ -75,7 +75,39 @@ pub fn scripts(dir: &Path, account: &Account) -> Result<Vec<PathBuf>, PgError> {
     Ok(found)
 }
 
-/// Runs them against the technical port; `begin` is told each name.
+/// Checks before anything is made that the account can read every script: a permission that is
+/// missing should not show after minutes of work. The account itself tries: root can read all, and
+/// what ACLs and closed parent directories mean only the kernel knows.
+///
+/// # Errors
+/// [`PgError::Unreadable`] for the first that it cannot.
+pub async fn scripts_readable(
+    children: &Children,
+    config: &Config,
+    account: &Account,
+) -> Result<(), PgError> {
+    let found = scripts(&config.paths.init_scripts, account)?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let test = r#"for f; do [ -r "$f" ] || { printf '%s' "$f"; exit 3; }; done"#;
+    let args = ["-c", test, "check"].map(std::ffi::OsString::from);
+    let spec = Spec::new("bash", args.into_iter().chain(found.iter().map(Into::into)))
+        .env(config.environment.base.clone())
+        .account(Some(account.clone()));
+    let end = children.run(spec, CHECK).await?;
+    if end.exit.is_success() {
+        return Ok(());
+    }
+    Err(PgError::Unreadable {
+        path: PathBuf::from(end.stdout),
+        account: account.name.clone(),
+        source: std::io::Error::from(std::io::ErrorKind::PermissionDenied),
+    })
+}
+
+/// Runs them against the server on the technical port, whose data directory is `pgdata`; `begin` is
+/// told each name.
 ///
 /// # Errors
 /// [`PgError::Script`] names the file and its last words.
@@ -83,6 +115,7 @@ pub async fn run_scripts(
     children: &Children,
     config: &Config,
     account: &Account,
+    pgdata: &Path,
     mut begin: impl FnMut(&str),
 ) -> Result<(), PgError> {
     for path in scripts(&config.paths.init_scripts, account)? {
@@ -92,7 +125,7 @@ pub async fn run_scripts(
             .unwrap_or_default();
         tracing::info!("running init script {name}");
         begin(&name);
-        let spec = spec(config, account, &path, &name);
+        let spec = spec(config, account, pgdata, &path, &name);
         let end = children
             .run_with_lines(spec, LIMIT, |line| {
                 tracing::info!(source = "initdb.d", "{line}")
@@ -112,31 +145,30 @@ pub async fn run_scripts(
     Ok(())
 }
 
-fn spec(config: &Config, account: &Account, path: &Path, name: &str) -> Spec {
+fn spec(config: &Config, account: &Account, pgdata: &Path, path: &Path, name: &str) -> Spec {
     let path = path.as_os_str();
     let psql = "psql --no-psqlrc --quiet -v ON_ERROR_STOP=1";
     let mut args: Vec<std::ffi::OsString> = Vec::new();
-    let program = match how(name) {
+    match how(name) {
         How::Sql(Some(filter)) => {
             args.extend(["-o".into(), "pipefail".into(), "-c".into()]);
             args.push(format!("{filter} -- \"$1\" | {psql}").into());
             args.extend(["bash".into(), path.into()]);
-            "bash".into()
         }
         How::Sql(None) | How::Ignore => {
             args.extend(["-c".into(), format!("exec {psql} -f \"$1\"").into()]);
             args.extend(["bash".into(), path.into()]);
-            "bash".into()
         }
-        How::Shell if executable(path) => path.to_owned(),
-        // The official image sources such a file; a shell of its own keeps the same variables.
         How::Shell => {
-            args.extend(["-e".into(), path.into()]);
-            "bash".into()
+            args.extend(["-c".into(), SHELL.into(), "bash".into(), path.into()]);
         }
-    };
-    Spec::new(program, args)
+    }
+    Spec::new("bash", args)
+        // No standby can confirm a commit yet; the user's own PGOPTIONS win.
+        .env([("PGOPTIONS", "-c synchronous_commit=local")])
         .env(config.environment.scripts.clone())
+        // Scripts append to "$PGDATA/postgresql.conf": the directory that is being built.
+        .env([("PGDATA", pgdata.as_os_str())])
         .env([
             (
                 "PGHOST",
@@ -152,10 +184,16 @@ fn spec(config: &Config, account: &Account, path: &Path, name: &str) -> Spec {
         .account(Some(account.clone()))
 }
 
-fn executable(path: &std::ffi::OsStr) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o111 != 0)
-}
+/// Executed when the account may (it asks the kernel: a directory may be mounted noexec), otherwise
+/// sourced as in the official image, whose function and array are there; a shell of its own, so what
+/// it exports does not reach the next one.
+const SHELL: &str = r#"
+if [ -x "$1" ]; then exec "$1"; fi
+psql=(psql -v ON_ERROR_STOP=1 --no-psqlrc)
+docker_process_sql() { "${psql[@]}" "$@"; }
+set -Eeo pipefail
+. "$1"
+"#;
 
 #[cfg(test)]
 mod tests {

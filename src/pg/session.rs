@@ -38,7 +38,7 @@ impl Session {
             .user(&config.postgres.superuser)
             .dbname(database)
             .application_name("pgnode");
-        Self::open(&options, format!("connecting to {database} on port {port}")).await
+        Self::open(options, format!("connecting to {database} on port {port}")).await
     }
 
     /// Another node, with a password.
@@ -60,10 +60,14 @@ impl Session {
             .dbname(database)
             .connect_timeout(CONNECT)
             .application_name("pgnode");
-        Self::open(&options, format!("connecting to {address} as {user}")).await
+        Self::open(options, format!("connecting to {address} as {user}")).await
     }
 
-    async fn open(options: &tokio_postgres::Config, doing: String) -> Result<Self, PgError> {
+    async fn open(mut options: tokio_postgres::Config, doing: String) -> Result<Self, PgError> {
+        // With `synchronous_standby_names` set a commit on the technical port would wait for ever
+        // for a standby that cannot connect; and nobody's function in `public` may stand in for one
+        // of PostgreSQL's while the superuser asks.
+        options.options("-c synchronous_commit=local -c search_path=pg_catalog");
         let connecting = tokio::time::timeout(CONNECT, options.connect(NoTls)).await;
         let (client, connection) = match connecting {
             Ok(Ok(pair)) => pair,

@@ -50,7 +50,16 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<BootPlan, Fault> {
         )));
     }
     match &facts.disk {
-        Disk::Empty => Ok(on_empty_disk(config.start_as)),
+        Disk::Empty => match (&facts.memory, config.start_as) {
+            (Some(memory), StartAs::Master) => Err(Fault::NeedsPerson(format!(
+                "this node held cluster {} and its data directory is gone: is PGDATA={} mounted? \
+                 To begin a new cluster, remove `state.json` beside it; to clone the present \
+                 primary, set REPMGR_MASTER=false",
+                memory.system_id,
+                config.paths.pgdata.display()
+            ))),
+            (_, start_as) => Ok(on_empty_disk(start_as)),
+        },
         Disk::OldOnly => Err(Fault::NeedsPerson(format!(
             "{} is empty, but the copy that was set aside in its `.pgnode/old` holds a cluster: \
              move it back, or remove it to begin anew",
@@ -149,3 +158,7 @@ fn adopt(config: &Config, facts: &Facts, cluster: &ClusterFacts) -> Result<BootP
         register: !registered,
     })
 }
+
+#[cfg(test)]
+#[path = "boot_tests.rs"]
+mod tests;

@@ -22,7 +22,8 @@ pub struct SourceFacts {
     pub bytes: u64,
 }
 
-/// Whether `address` is a primary that we can clone: reachable, our password, our major version.
+/// Whether `address` is a primary that we can clone: reachable, our password, our major version
+/// and, when this node has belonged to a cluster before, that `cluster`.
 ///
 /// # Errors
 /// [`RepmgrError`], each with its class.
@@ -30,6 +31,7 @@ pub async fn preflight(
     config: &Config,
     address: &Address,
     ours: u32,
+    cluster: Option<SystemId>,
 ) -> Result<SourceFacts, RepmgrError> {
     let session = Session::remote(address, "repmgr", &config.repmgr.password, "repmgr")
         .await
@@ -58,9 +60,17 @@ pub async fn preflight(
         });
     }
     let id: &str = row.get(2);
+    let system_id = SystemId(id.parse().unwrap_or(0));
+    if let Some(ours) = cluster.filter(|ours| *ours != system_id) {
+        return Err(RepmgrError::OtherCluster {
+            address: address.clone(),
+            theirs: system_id,
+            ours,
+        });
+    }
     let bytes: i64 = row.get(3);
     Ok(SourceFacts {
-        system_id: SystemId(id.parse().unwrap_or(0)),
+        system_id,
         bytes: u64::try_from(bytes).unwrap_or(0),
     })
 }
@@ -116,13 +126,17 @@ fn clone_conf(config: &Config, account: &Account, staging: &Path) -> Result<Path
             format!("{line}\n")
         }
     });
+    // The last of two settings counts. The tree is synced as a whole when it is put in its place.
+    let text = lines
+        .chain(["pg_basebackup_options = '--progress --no-sync'\n".to_owned()])
+        .collect::<String>();
     let owner = account.must_switch().then_some((account.uid, account.gid));
-    crate::sys::write_volatile(&to, lines.collect::<String>().as_bytes(), 0o640, owner).map_err(
-        |source| RepmgrError::File {
+    crate::sys::write_volatile(&to, text.as_bytes(), 0o640, owner).map_err(|source| {
+        RepmgrError::File {
             path: to.clone(),
             source,
-        },
-    )?;
+        }
+    })?;
     Ok(to)
 }
 

@@ -35,6 +35,8 @@ pub(super) fn spec(
             "PGPASSFILE",
             config.paths.run_dir.join("pgpass").as_os_str(),
         )])
+        // pg_basebackup's progress is parsed.
+        .env([("LC_ALL", "C")])
         .account(Some(account.clone()))
 }
 

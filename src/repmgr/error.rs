@@ -94,8 +94,8 @@ impl RepmgrError {
                 Fault::NeedsPerson(why)
             }
             Self::Sql(error) => error.fault(),
-            // 1: usage or configuration. The rest depends on others.
-            Self::Command { code: Some(1), .. } => Fault::NeedsPerson(why),
+            // Code 1 is "bad configuration" and also what `standby register` ends with while the
+            // primary is restarting, so no code can be held against the settings.
             Self::Command { .. } | Self::Child(_) | Self::NotPrimary { .. } => {
                 Fault::Transient(why)
             }

@@ -79,11 +79,21 @@ async fn look_at_upstream(world: &World) -> Result<Finding, Fault> {
             }
         };
     let node = config.identity.id;
-    let facts = pg::slot_facts(&primary, node, timeline, position)
+    let ours = pg::Standing {
+        node,
+        system_id: world.memory().map(|m| m.system_id),
+        timeline,
+        position,
+    };
+    let facts = pg::slot_facts(&primary, &ours)
         .await
         .map_err(|e| e.fault())?;
-    match pg::repair(&facts) {
+    match pg::repair(&ours, &facts) {
         Repair::Wait => Ok(Finding::Fine),
+        Repair::Stuck(why) => {
+            tracing::warn!("does not stream from {upstream}: {why}");
+            Ok(Finding::Fine)
+        }
         Repair::CloneAnew => Ok(Finding::CloneAnew(format!(
             "{upstream} no longer has the WAL that this standby needs next ({position} on timeline \
              {timeline})"

@@ -1,7 +1,6 @@
 //! From one room's words to another's: the rooms do not import each other, the runtime knows both.
 
-use crate::domain::{Lsn, SystemId, Timeline};
-use crate::http::PeerAnswer;
+use crate::domain::{Lsn, PeerAnswer, SystemId, Timeline};
 use crate::pg::{ControlData, DirFacts};
 use crate::plan::authority::Claim;
 use crate::plan::{Answer, ClusterFacts, Peer};
@@ -10,10 +9,10 @@ use crate::sys::Finished;
 /// A peer's answer as the plan sees it.
 pub(super) fn peer(answer: PeerAnswer) -> Peer {
     Peer {
-        address: answer.address.to_string(),
+        address: answer.address,
         answer: match answer.result {
             Ok(report) => Answer::Report(report),
-            Err(error) => Answer::Silent(error.why()),
+            Err(error) => Answer::Silent(error.to_string()),
         },
     }
 }

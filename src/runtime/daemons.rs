@@ -3,9 +3,11 @@
 use super::machine::daemon_name;
 use super::world::{Message, World};
 use crate::fsm::{Daemon, Event, OpId};
+use crate::pg::Session;
 use crate::sys::{Children, LogSource, Signal, Spec};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::AbortHandle;
 
 /// A daemon that runs.
@@ -98,6 +100,9 @@ fn spec(world: &World, daemon: Daemon) -> Option<Spec> {
 }
 
 async fn process(world: &Arc<World>, launch: OpId, daemon: Daemon, spec: Spec) -> String {
+    if daemon == Daemon::Repmgrd {
+        record_is_here(world).await;
+    }
     let mut child = match world.children.spawn(spec).await {
         Ok(child) => child,
         Err(error) => return crate::domain::Fault::chain(&error),
@@ -121,6 +126,34 @@ async fn process(world: &Arc<World>, launch: OpId, daemon: Daemon, spec: Spec) -
     match child.wait().await {
         Ok(exit) => exit.to_string(),
         Err(error) => error.to_string(),
+    }
+}
+
+/// How long a standby's own record may take to arrive by replication.
+const RECORD: Duration = Duration::from_secs(20);
+
+/// repmgrd ends at once where `repmgr.nodes` does not have its node. A fresh standby's record was
+/// made on the primary a moment ago and comes by replication; there is no event for that.
+async fn record_is_here(world: &World) {
+    let config = world.config();
+    let ask = async {
+        let session = Session::local(&config, config.postgres.port, "repmgr").await?;
+        let mut pace = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            pace.tick().await;
+            let sql = "SELECT EXISTS (SELECT FROM repmgr.nodes WHERE node_id = $1)";
+            let row = session
+                .one("asking for our record", sql, &[&config.identity.id.0])
+                .await?;
+            if row.get(0) {
+                return Ok::<(), crate::pg::PgError>(());
+            }
+        }
+    };
+    match tokio::time::timeout(RECORD, ask).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("{}", crate::domain::Fault::chain(&error)),
+        Err(_) => tracing::warn!("repmgr.nodes does not have this node; repmgrd will say the same"),
     }
 }
 

@@ -9,7 +9,8 @@ use super::{control, ops, sample};
 use crate::config::TestHold;
 use crate::domain::{ExitCode, Exposure};
 use crate::fsm::{Action, Daemon, Door, Event, Kind, Node, Op, OpId, Outcome, Policy, Timer, step};
-use crate::http::{Beat, Command};
+use crate::http::control::Command;
+use crate::http::{Beat, Clock as _, SystemClock};
 use crate::sys::{Received, Signals};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(super) struct Started {
     pub(super) signals: Signals,
     pub(super) board: Board,
     pub(super) beat: Beat,
+    pub(super) clock: SystemClock,
 }
 
 struct Machine {
@@ -63,6 +65,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
         mut signals,
         board,
         beat,
+        clock,
     } = started;
     let policy = Policy::new(
         world.config().limits.stop_grace,
@@ -87,7 +90,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
     let mut turn = tokio::time::interval(TURN);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        beat.beat();
+        beat.turn(clock.monotonic_ms());
         while let Some(event) = machine.queue.pop_front() {
             machine.take(event);
         }

@@ -5,7 +5,7 @@ use super::survey::{self, blocking};
 use super::world::World;
 use super::{conversion, postmaster};
 use crate::config::Address;
-use crate::domain::{Fault, Role, human_duration};
+use crate::domain::{Fault, Role, SystemId, human_duration};
 use crate::fsm::Site;
 use crate::plan::{BootPlan, Member, Memory, Provision};
 use crate::{pg, repmgr, sys};
@@ -24,8 +24,11 @@ pub(super) async fn await_primary(world: &World) -> Result<(), Fault> {
         pace.tick().await;
         let waiting = match candidate(world).await {
             Ok(address) => {
-                match repmgr::preflight(&world.config(), &address, world.pg_major()).await {
+                let cluster = world.memory().map(|m| m.system_id);
+                match repmgr::preflight(&world.config(), &address, world.pg_major(), cluster).await
+                {
                     Ok(facts) => {
+                        same_cluster(world, &address, facts.system_id)?;
                         tracing::info!(
                             "{address} is the primary of cluster {}, {} to copy",
                             facts.system_id,
@@ -51,6 +54,22 @@ pub(super) async fn await_primary(world: &World) -> Result<(), Fault> {
             tracing::info!(elapsed_s = began.elapsed().as_secs(), "waiting: {waiting}");
             last = waiting;
         }
+    }
+}
+
+/// A standby that is cloned anew stays in its cluster.
+fn same_cluster(world: &World, address: &Address, theirs: SystemId) -> Result<(), Fault> {
+    match world.memory() {
+        Some(memory) if memory.system_id != theirs => {
+            let (address, ours) = (address.clone(), memory.system_id);
+            Err(repmgr::RepmgrError::OtherCluster {
+                address,
+                theirs,
+                ours,
+            }
+            .fault())
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -86,7 +105,9 @@ async fn prepare(world: &World) -> Result<(), Fault> {
 /// Creates the cluster in the staging directory.
 pub(super) async fn init(world: &World) -> Result<(), Fault> {
     let config = world.config();
-    pg::scripts(&config.paths.init_scripts, &world.accounts.postgres).map_err(|e| e.fault())?;
+    pg::scripts_readable(&world.children, &config, &world.accounts.postgres)
+        .await
+        .map_err(|e| e.fault())?;
     prepare(world).await?;
     let pwfile = config.paths.run_dir.join("initdb.password");
     let (path, owner) = (pwfile.clone(), world.file_owner());
@@ -138,7 +159,8 @@ pub(super) async fn clone(world: &World) -> Result<(), Fault> {
     let Some(upstream) = world.observed().upstream else {
         return Err(Fault::Transient("no primary is known to clone from".into()));
     };
-    let facts = repmgr::preflight(&config, &upstream, world.pg_major())
+    let cluster = world.memory().map(|m| m.system_id);
+    let facts = repmgr::preflight(&config, &upstream, world.pg_major(), cluster)
         .await
         .map_err(|e| e.fault())?;
     let need = facts.bytes;
@@ -154,6 +176,14 @@ pub(super) async fn clone(world: &World) -> Result<(), Fault> {
             crate::domain::human_bytes(space.available)
         )));
     }
+    let password = &config.repmgr.password;
+    let primary = pg::Session::remote(&upstream, "repmgr", password, "repmgr")
+        .await
+        .map_err(|e| e.fault())?;
+    pg::forget_slot(&primary, config.identity.id)
+        .await
+        .map_err(|e| e.fault())?;
+    drop(primary);
     let progress = |text: String| world.progress(text);
     repmgr::clone(
         &world.children,
@@ -179,7 +209,8 @@ pub(super) async fn bootstrap(world: &World) -> Result<(), Fault> {
 /// The user's init scripts.
 pub(super) async fn scripts(world: &World) -> Result<(), Fault> {
     let config = world.config();
-    pg::run_scripts(&world.children, &config, &world.accounts.postgres, |name| {
+    let (account, staging) = (&world.accounts.postgres, &world.layout.staging);
+    pg::run_scripts(&world.children, &config, account, staging, |name| {
         world.progress(format!("running {name}"));
     })
     .await

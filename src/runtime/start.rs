@@ -5,7 +5,8 @@ use super::machine::{self, Started};
 use super::world::World;
 use crate::config::Config;
 use crate::domain::{BackupView, ExitCode, Exposure, Fault, Status, Uptime};
-use crate::http::{self, Beat, PeerKey};
+use crate::fsm::Kind;
+use crate::http::{self, Beat, PeerKey, Shown, SystemClock};
 use crate::render::RunFiles;
 use crate::sys::{Account, Accounts, Children, Layout, Signals, Spec, ensure_dir, is_pid_1};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub enum StartError {
     },
     /// HTTP or the control socket.
     #[error(transparent)]
-    Bind(#[from] http::BindError),
+    Bind(#[from] http::HttpError),
     /// Something else, with its class.
     #[error("{0}")]
     Fault(Fault),
@@ -37,11 +38,25 @@ impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::System { .. } => ExitCode::TRANSIENT,
-            Self::Bind(_) => ExitCode::CONFIG,
+            Self::Bind(error) => error.fault().exit_code(),
             Self::Fault(fault) => fault.exit_code(),
         }
     }
 }
+
+/// A loop that has not turned for so long hangs: it turns every second.
+const LOOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Every state's name, for `/metrics`.
+const STATE_NAMES: [&str; Kind::ALL.len()] = {
+    let mut names = [""; Kind::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Kind::ALL[i].name();
+        i += 1;
+    }
+    names
+};
 
 fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
     move |source| StartError::System { doing, source }
@@ -87,16 +102,28 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         ))
     })?;
     let layout = Layout::find(&config.paths).map_err(system("look at the volume"))?;
-    let key = PeerKey::new(&config.repmgr.password);
-    let beat = Beat::default();
+    let (beat, clock) = (Beat::default(), SystemClock::start());
     let (board, status) = Board::new(first_status(&config));
-    let (http, control) = (config.http, RunFiles::of(&config).control_socket);
+    let shown = Shown {
+        status,
+        beat: beat.clone(),
+        clock: Arc::new(clock),
+        key: PeerKey::derive(&config.repmgr.password),
+        liveness_limit: LOOP_LIMIT,
+        states: &STATE_NAMES,
+    };
     let (to_loop, messages) = mpsc::unbounded_channel();
     let (operator, commands) = mpsc::channel(4);
-    let tcp = http::serve_tcp(http, status.clone(), beat.clone(), key.clone()).await?;
-    let socket = http::serve_control(&control, status, beat.clone(), key, operator)?;
-    tokio::spawn(tcp);
-    tokio::spawn(socket);
+    let tcp = http::bind(config.http).await?;
+    let socket = http::control::bind(&RunFiles::of(&config).control_socket)?;
+    let control = http::control::control_router(shown.clone(), operator);
+    // Both end with the process: a node that stops still says so.
+    tokio::spawn(http::serve(
+        tcp,
+        http::router(shown),
+        std::future::pending(),
+    ));
+    tokio::spawn(http::serve(socket, control, std::future::pending()));
     greet(&config, &accounts);
     if let Some(note) = environment_note {
         tracing::warn!("{note}");
@@ -114,6 +141,7 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         signals,
         board,
         beat,
+        clock,
     };
     let major = version(&mut started).await.map_err(StartError::Fault)?;
     started.world.set_major(major);

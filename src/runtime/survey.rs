@@ -99,11 +99,17 @@ pub(super) async fn verdict(world: &World, plan: Option<BootPlan>) -> Verdict {
 pub(super) async fn ask(world: &World) -> Vec<Peer> {
     let config = world.config();
     let addresses = addresses(world);
-    http::ask(&addresses, config.http.port(), &world.peer_key(), PATIENCE)
-        .await
-        .into_iter()
-        .map(conversion::peer)
-        .collect()
+    http::peers::ask(
+        &addresses,
+        config.http.port(),
+        &world.peer_key(),
+        || http::Nonce::random().ok(),
+        PATIENCE,
+    )
+    .await
+    .into_iter()
+    .map(conversion::peer)
+    .collect()
 }
 
 /// Whom to ask.

@@ -202,7 +202,7 @@ impl World {
 
     /// The key that the cluster's nodes sign their answers with.
     pub(super) fn peer_key(&self) -> PeerKey {
-        PeerKey::new(&self.config().repmgr.password)
+        PeerKey::derive(&self.config().repmgr.password)
     }
 
     /// Major version of the binaries.

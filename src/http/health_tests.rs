@@ -1,0 +1,200 @@
+//! Every check against every role, exposure and lag.
+
+use super::*;
+use crate::http::samples;
+
+fn ask(pairs: &[(&str, &str)]) -> Ask {
+    let pairs: Vec<_> = pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    Ask::from_pairs(&pairs)
+}
+
+const CHECKS: [Check; 6] = [
+    Check::Primary,
+    Check::StandbyLeader,
+    Check::Replica,
+    Check::ReadOnly,
+    Check::Readiness,
+    Check::Health,
+];
+
+/// Every status that a check can tell apart.
+fn everything() -> Vec<Status> {
+    let mut all = Vec::new();
+    for exposure in [Exposure::Closed, Exposure::Technical, Exposure::Consumer] {
+        for role in [None, Some(Role::Primary), Some(Role::Standby)] {
+            for streaming in [None, Some(false), Some(true)] {
+                for lag_bytes in [None, Some(0), Some(READY_LAG), Some(READY_LAG + 1)] {
+                    for up in [false, true] {
+                        let mut s = samples::standby();
+                        (s.exposure, s.role) = (exposure, role);
+                        (s.streaming, s.lag_bytes) = (streaming, lag_bytes);
+                        s.children[0].pid = up.then_some(40);
+                        all.push(s);
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// What the checks mean, said a second time and as plainly as can be.
+fn expected(check: Check, s: &Status, ask: &Ask) -> bool {
+    let open = s.exposure == Exposure::Consumer && s.children[0].pid.is_some();
+    let primary = open && s.role == Some(Role::Primary);
+    let standby = open && s.role == Some(Role::Standby);
+    let streams = s.streaming == Some(true);
+    let within = |limit| s.lag_bytes.is_some_and(|lag| lag <= limit);
+    let replica = standby && ask.cannot.is_none() && ask.lag.is_none_or(within);
+    match check {
+        Check::Health => open,
+        Check::Primary => primary,
+        Check::StandbyLeader => false,
+        Check::Replica => replica,
+        Check::ReadOnly => primary || replica,
+        Check::Readiness => {
+            primary
+                || standby
+                    && ask.cannot.is_none()
+                    && match ask.lag {
+                        None => streams || within(READY_LAG),
+                        Some(limit) => streams && within(limit),
+                    }
+        }
+    }
+}
+
+#[test]
+fn every_check_on_every_status_with_every_query() {
+    let queries = [
+        ask(&[]),
+        ask(&[("lag", "0")]),
+        ask(&[("lag", "1MB")]),
+        ask(&[("lag", "1TB")]),
+        ask(&[("lag", "much")]),
+        ask(&[("tag_x", "y")]),
+        ask(&[("unknown", "z")]),
+    ];
+    let mut cases = 0;
+    for status in everything() {
+        for check in CHECKS {
+            for query in &queries {
+                let health = decide(check, &status, query);
+                assert_eq!(
+                    health.ok,
+                    expected(check, &status, query),
+                    "{check:?} {query:?} {health:?} {status:#?}"
+                );
+                assert!(!health.why.is_empty() && !health.why.ends_with('.'));
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(cases, 3 * 3 * 3 * 4 * 2 * 6 * 7);
+}
+
+#[test]
+fn never_both_primary_and_replica_and_read_only_is_either() {
+    for status in everything() {
+        let is = |check| decide(check, &status, &Ask::default()).ok;
+        let (primary, replica) = (is(Check::Primary), is(Check::Replica));
+        assert!(!(primary && replica));
+        assert_eq!(is(Check::ReadOnly), primary || replica);
+        assert!(is(Check::Health) || !is(Check::ReadOnly) && !is(Check::Readiness));
+    }
+}
+
+#[test]
+fn the_reason_is_one_a_person_can_use() {
+    let why = |check, s: &Status, q: &[(&str, &str)]| decide(check, s, &ask(q)).why;
+    let mut s = samples::standby();
+    assert_eq!(why(Check::Replica, &s, &[]), "open as a standby");
+    assert_eq!(why(Check::Primary, &s, &[]), "open, but a standby");
+    s.lag_bytes = Some(20 << 20);
+    assert_eq!(
+        why(Check::Replica, &s, &[("lag", "16MB")]),
+        "20.0 MiB behind, more than 16.0 MiB"
+    );
+    assert_eq!(
+        why(Check::Replica, &s, &[("lag", "lots")]),
+        "lag `lots` is not a size such as 1048576 or 16MB"
+    );
+    assert_eq!(
+        why(Check::Replica, &s, &[("tag_zone", "a")]),
+        "this node has no tag `zone`"
+    );
+    s.streaming = Some(false);
+    assert_eq!(
+        why(Check::Readiness, &s, &[]),
+        "does not stream, and 20.0 MiB behind, more than 1.0 MiB"
+    );
+    s.exposure = Exposure::Technical;
+    s.state = "fenced".into();
+    s.sentence = "another node is the primary".into();
+    assert_eq!(
+        why(Check::Health, &s, &[]),
+        "not open, only on the technical port: fenced: another node is the primary"
+    );
+}
+
+#[test]
+fn the_replication_state_is_asked_for_in_patronis_words() {
+    let mut s = samples::standby();
+    for (streaming, word) in [
+        (Some(true), "streaming"),
+        (Some(false), "in archive recovery"),
+    ] {
+        s.streaming = streaming;
+        for wanted in ["streaming", "in archive recovery", "stopped"] {
+            let got = decide(Check::Replica, &s, &ask(&[("replication_state", wanted)]));
+            assert_eq!(got.ok, wanted == word, "{wanted}");
+        }
+    }
+}
+
+#[test]
+fn the_loop_is_alive_up_to_the_limit() {
+    let limit = Duration::from_secs(30);
+    assert!(liveness(Duration::ZERO, limit).ok);
+    assert!(liveness(limit, limit).ok);
+    let dead = liveness(limit + Duration::from_millis(1), limit);
+    assert!(!dead.ok);
+    assert_eq!(
+        dead.why,
+        "the loop has not turned for 30.0 s (limit 30.0 s)"
+    );
+}
+
+#[test]
+fn sizes_are_read_as_postgres_writes_them() {
+    for (text, want) in [
+        ("0", Some(0)),
+        ("1048576", Some(1 << 20)),
+        ("16kB", Some(16 << 10)),
+        ("64MB", Some(64 << 20)),
+        ("1GB", Some(1 << 30)),
+        ("1 TB", Some(1 << 40)),
+        ("1.5kB", Some(1536)),
+        ("10B", Some(10)),
+        (" 7 ", Some(7)),
+        ("", None),
+        ("kB", None),
+        (".", None),
+        (".5MB", None),
+        ("-1", None),
+        ("+1", None),
+        ("1e3", None),
+        ("1MiB", None),
+        ("1.1.1", None),
+        ("0x10", None),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("18446744073709551616", None),
+        ("18446744073709551615kB", None),
+        ("1.0000000000GB", None),
+    ] {
+        assert_eq!(parse_size(text), want, "{text}");
+    }
+}
