@@ -4,6 +4,11 @@
 #[path = "../common/docker.rs"]
 mod docker;
 
+mod confined;
+mod conventions;
 mod first_start;
+mod interface;
+mod mending;
 mod refusals;
 mod restarts;
+mod secrets;
