@@ -110,7 +110,8 @@ fn endpoints_and_metrics() {
     slave.wait_status("does not stream", |s| s["streaming"] == false);
     assert_eq!(code(&slave, "/liveness"), 200);
     assert_eq!(code(&slave, "/replica"), 200);
-    assert_eq!(code(&slave, "/readiness"), 503);
+    let streaming = "/replica?replication_state=streaming";
+    assert_eq!(code(&slave, streaming), 503);
     assert!(
         master.get("/health").is_none(),
         "nobody answers for a node that is down"

@@ -91,8 +91,9 @@ fn a_slave_whose_wal_is_gone_is_cloned_anew() {
             .ok();
         (old == "0").then_some(())
     });
+    slave.wait_log("the one that was set aside is removed");
     let log = slave.logs_since_start();
-    let removed = log.find("is removed").unwrap();
+    let removed = log.find("set aside is removed").unwrap();
     let streams = log[log.find("state=clone").unwrap()..]
         .find("started streaming")
         .unwrap();

@@ -55,18 +55,19 @@ fn a_slave_gives_up_after_its_limit() {
 fn a_slave_with_a_wrong_password_says_which() {
     let c = Cluster::new("wrong");
     let _master = c.master().open();
-    for (variable, user, exit) in [
+    for (variable, named, exit) in [
         ("REPMGR_PASSWORD", "REPMGR_PASSWORD", 64),
-        ("REPMGR_STREAMING_PASSWORD", "repmgr_streaming", 78),
+        // Only repmgr sees this one refused; it is tried again before it is given up.
+        ("REPMGR_STREAMING_PASSWORD", "repmgr_streaming", 75),
     ] {
         let slave = c.slave().env(variable, "not this").start();
         assert_eq!(slave.ended(), exit, "{variable}: {}", slave.logs());
         let log = slave.logs();
         let error = log
             .lines()
-            .find(|l| l.contains("ERROR") && l.contains("pgnode"));
-        let error = error.unwrap_or_else(|| panic!("no error: {log}"));
-        assert!(error.contains(user), "{variable}: {error}");
+            .find(|l| l.contains("ERROR pgnode"))
+            .unwrap_or_else(|| panic!("no error: {log}"));
+        assert!(error.contains(named), "{variable}: {error}");
         assert_eq!(files_left(&c, "pg2"), "", "{variable}");
         c.remove(slave);
     }
@@ -135,6 +136,10 @@ fn term_in_every_state_of_a_masters_first_start() {
         "commit",
     ] {
         for when in ["before", "after"] {
+            // Held before a launch, the machine waits for a postmaster that the hold never starts.
+            if (state, when) == ("launch", "before") {
+                continue;
+            }
             let node = c
                 .master()
                 .env("PGNODE_TEST_HOLD", &format!("{state}:{when}"))
