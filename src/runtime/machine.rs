@@ -8,7 +8,9 @@ use super::world::{Message, World};
 use super::{control, ops, sample};
 use crate::config::TestHold;
 use crate::domain::{ExitCode, Exposure};
-use crate::fsm::{Action, Daemon, Door, Event, Kind, Node, Op, OpId, Outcome, Policy, Timer, step};
+use crate::fsm::{
+    Action, Daemon, Door, Event, Kind, Node, Op, OpId, Outcome, Policy, Stop, Timer, step,
+};
 use crate::http::control::Command;
 use crate::http::{Beat, Clock as _, SystemClock};
 use crate::sys::{Received, Signals};
@@ -40,6 +42,8 @@ struct Machine {
     tasks: HashMap<OpId, AbortHandle>,
     daemons: Daemons,
     postmaster_pid: Option<(OpId, i32)>,
+    /// A postmaster that was told to stop before it had a pid.
+    stop_at_birth: Option<(OpId, Stop)>,
     queue: VecDeque<Event>,
     hold: Hold,
     halted: Option<ExitCode>,
@@ -80,6 +84,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
         timers: BTreeMap::new(),
         tasks: HashMap::new(),
         postmaster_pid: None,
+        stop_at_birth: None,
         queue: VecDeque::from([Event::Begin]),
         hold,
         halted: None,
@@ -172,9 +177,12 @@ impl Machine {
                     .any(|c| c.name == "postgres");
                 let crashed = again && self.board.status().boot_total_ms.is_some();
                 self.board.child("postgres", Some(pid), crashed);
-                // It was told to stop before it had a pid.
                 if self.node.postmaster.is_none_or(|p| p.launch != launch) {
-                    postmaster::stop(&self.world.children, pid, crate::fsm::Stop::Kill);
+                    postmaster::stop(&self.world.children, pid, Stop::Kill);
+                } else if let Some((known, how)) = self.stop_at_birth.take()
+                    && known == launch
+                {
+                    postmaster::stop(&self.world.children, pid, how);
                 }
             }
             Message::DaemonStarted {
@@ -339,6 +347,8 @@ impl Machine {
                 {
                     self.board.exposure(Exposure::Closed);
                     postmaster::stop(&self.world.children, pid, how);
+                } else {
+                    self.stop_at_birth = Some((launch, how));
                 }
             }
             Action::StartDaemon(launch, daemon) => {
