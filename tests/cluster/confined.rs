@@ -1,6 +1,6 @@
 //! Containers with less (§2): another uid, a read-only root, few capabilities; two for one volume.
 
-use crate::docker::{Cluster, LONG, Node, cluster_state, eventually};
+use crate::docker::{BACKUP, Cluster, Node, cluster_state, eventually};
 
 fn green(node: &Node, user: Option<&str>) {
     let check = format!("barman check {}", node.name);
@@ -12,7 +12,7 @@ fn green(node: &Node, user: Option<&str>) {
              NSS_WRAPPER_GROUP=/run/pgnode/group HOME=/run/pgnode; {check}"
         )),
     };
-    let out = eventually("barman check is green", LONG, || {
+    let out = eventually("barman check is green", BACKUP, || {
         let ran = ask();
         (ran.code == 0).then_some(ran.out)
     });

@@ -1,6 +1,6 @@
 //! The first start of a master and of a slave (§4, §5).
 
-use crate::docker::{Cluster, LONG, eventually};
+use crate::docker::{BACKUP, Cluster, LONG, eventually};
 
 /// Tries both ports again and again, and asks for the state right after.
 const PROBER: &str = r#"
@@ -177,7 +177,7 @@ fn slots(master: &crate::docker::Node) {
 
 /// §4: barman is green by itself, with a first full backup, cron at work.
 fn backups(master: &crate::docker::Node) {
-    let check = eventually("barman check is green", LONG, || {
+    let check = eventually("barman check is green", BACKUP, || {
         let ran = master.sh_as("barman", "barman check pg1");
         (ran.code == 0).then_some(ran.out)
     });
@@ -185,12 +185,12 @@ fn backups(master: &crate::docker::Node) {
         !check.contains("FAILED") && check.matches(": OK").count() > 10,
         "{check}"
     );
-    let list = eventually("a complete backup", LONG, || {
+    let list = eventually("a complete backup", BACKUP, || {
         let ran = master.sh_as("barman", "barman list-backups pg1 --minimal");
         (ran.code == 0 && !ran.out.trim().is_empty()).then_some(ran.out)
     });
     let id = list.lines().last().unwrap().to_owned();
-    eventually("the backup is DONE", LONG, || {
+    eventually("the backup is DONE", BACKUP, || {
         let show = master.sh_as("barman", &format!("barman show-backup pg1 {id}"));
         show.out
             .lines()

@@ -1,6 +1,6 @@
 //! Restarts (§6) and the stop (§2).
 
-use crate::docker::{Cluster, LONG, Node, cluster_state, eventually};
+use crate::docker::{BACKUP, Cluster, LONG, Node, cluster_state, eventually};
 use std::collections::BTreeMap;
 
 fn pair(test: &str) -> (Cluster, Node, Node) {
@@ -262,7 +262,7 @@ fn a_changed_password_and_port_take_effect() {
         .env("REPMGR_PRIMARY_PORT", "7654")
         .start();
     streams_a_new_row(&master, &slave);
-    let check = eventually("barman is green at the new port", LONG, || {
+    let check = eventually("barman is green at the new port", BACKUP, || {
         let ran = master.sh_as("barman", "barman check pg1");
         (ran.code == 0).then_some(ran.out)
     });

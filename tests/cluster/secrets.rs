@@ -1,6 +1,6 @@
 //! Passwords that need quoting everywhere, and none of them anywhere it can be read (§10, §4).
 
-use crate::docker::{Cluster, LONG, Node, docker_with, eventually};
+use crate::docker::{BACKUP, Cluster, Node, docker_with, eventually};
 
 const NASTY: [(&str, &str, &str); 5] = [
     (
@@ -81,7 +81,7 @@ fn passwords_that_need_quoting_work_and_never_show() {
     let slave = slave.env("RUST_LOG", "debug").start();
     master.wait_open();
     slave.wait_streaming();
-    eventually("barman check is green", LONG, || {
+    eventually("barman check is green", BACKUP, || {
         (master.sh_as("barman", "barman check pg1").code == 0).then_some(())
     });
     master.wait_status("a backup", |s| s["backup"]["last_id"].is_string());

@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// Generous: the machine is shared.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
+/// For barman's first backup, which syncs 30 MB file by file.
+pub(crate) const BACKUP: Duration = Duration::from_secs(300);
+
 /// The image under test.
 pub(crate) fn image() -> String {
     std::env::var("PGNODE_IMAGE").unwrap_or_else(|_| "pgnode:local".into())
@@ -467,7 +470,7 @@ impl Node {
     /// Waits for a status with some property.
     #[track_caller]
     pub(crate) fn wait_status(&self, what: &str, look: impl Fn(&Value) -> bool) -> Value {
-        eventually(&format!("{}: {what}", self.name), LONG, || {
+        eventually(&format!("{}: {what}", self.name), BACKUP, || {
             let status = self.status();
             if status.is_none() && !self.is_running() {
                 panic!("{} ended while waiting: {what}\n{}", self.name, self.logs());
@@ -496,7 +499,7 @@ impl Node {
     /// Waits until a line of the log contains this.
     #[track_caller]
     pub(crate) fn wait_log(&self, text: &str) {
-        eventually(&format!("{} logs {text:?}", self.name), LONG, || {
+        eventually(&format!("{} logs {text:?}", self.name), BACKUP, || {
             self.logs().contains(text).then_some(())
         });
     }
@@ -518,7 +521,7 @@ impl Node {
         steps.iter().map(name).collect()
     }
 
-    /// Copies text into a file of the container, as root, running or not.
+    /// Whether its log contains this.
     pub(crate) fn logged(&self, text: &str) -> bool {
         self.logs().contains(text)
     }
