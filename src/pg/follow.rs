@@ -2,6 +2,7 @@
 
 use super::{PgError, Session};
 use crate::domain::{Lsn, NodeId, SystemId, Timeline, WalName};
+use postgres_protocol::escape::escape_literal;
 
 /// The standby that does not stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +161,47 @@ pub async fn forget_slot(primary: &Session, node: NodeId) -> Result<(), PgError>
     Ok(())
 }
 
+/// `conninfo` with another port; `None` when it names another host, or that port already.
+fn with_port(conninfo: &str, host: &str, port: u16) -> Option<String> {
+    let value = |key| super::conninfo_value(conninfo, key);
+    let former = value("port").unwrap_or_else(|| "5432".to_owned());
+    if value("host").as_deref() != Some(host) || former == port.to_string() {
+        return None;
+    }
+    let tokens = [format!("port={former}"), format!("port='{former}'")];
+    let token = tokens.iter().find(|t| conninfo.contains(t.as_str()))?;
+    Some(conninfo.replacen(token.as_str(), &format!("port={port}"), 1))
+}
+
+/// Points the walreceiver at the port that its primary has now. Another host is another node: whom a
+/// standby follows is not decided here.
+///
+/// # Errors
+/// [`PgError`].
+pub async fn follow_port(standby: &Session, host: &str, port: u16) -> Result<bool, PgError> {
+    let row = standby
+        .one(
+            "asking whom we follow",
+            "SELECT current_setting('primary_conninfo')",
+            &[],
+        )
+        .await?;
+    let Some(new) = with_port(row.get(0), host, port) else {
+        return Ok(false);
+    };
+    let sql = format!(
+        "ALTER SYSTEM SET primary_conninfo = {}",
+        escape_literal(&new)
+    );
+    standby
+        .execute("following the primary's port", &sql)
+        .await?;
+    standby
+        .execute("following the primary's port", "SELECT pg_reload_conf()")
+        .await?;
+    Ok(true)
+}
+
 /// Makes the slot, dropping a lost one first. WAL is held back from now on.
 ///
 /// # Errors
@@ -206,6 +248,24 @@ mod tests {
             lost: false,
             active: false,
             has_segment: true,
+        }
+    }
+
+    #[test]
+    fn only_the_port_of_the_same_host_is_followed() {
+        let at = |port| format!("host=pg1 {port}user=repmgr_streaming application_name=pg2");
+        for (from, host, port, want) in [
+            ("port=5432 ", "pg1", 7654, Some("port=7654 ")),
+            ("port='5432' ", "pg1", 7654, Some("port=7654 ")),
+            ("port=5432 ", "pg1", 5432, None),
+            ("port=5432 ", "pg3", 7654, None),
+            ("", "pg1", 5432, None),
+        ] {
+            assert_eq!(
+                with_port(&at(from), host, port),
+                want.map(at),
+                "{from}{host}"
+            );
         }
     }
 

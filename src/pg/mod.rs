@@ -17,7 +17,7 @@ pub use controldata::{ClusterState, ControlData, control_data};
 pub use datadir::{DirFacts, PidFile, ServerStatus, clear_stale_locks, look, pid_file};
 pub use error::PgError;
 pub use follow::{
-    Repair, SlotFacts, Standing, forget_slot, make_slot, repair, slot_facts, slot_name,
+    Repair, SlotFacts, Standing, follow_port, forget_slot, make_slot, repair, slot_facts, slot_name,
 };
 pub use probe::{PgView, conninfo_value, probe};
 pub use ready::wait_ready;

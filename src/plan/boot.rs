@@ -70,7 +70,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<BootPlan, Fault> {
              empty it or mount the right volume",
             config.paths.pgdata.display()
         ))),
-        Disk::Cluster(cluster) => adopt(facts, cluster),
+        Disk::Cluster(cluster) => adopt(config, facts, cluster),
     }
 }
 
@@ -91,7 +91,7 @@ const fn on_empty_disk(start_as: StartAs) -> BootPlan {
     }
 }
 
-fn adopt(facts: &Facts, cluster: &ClusterFacts) -> Result<BootPlan, Fault> {
+fn adopt(config: &Config, facts: &Facts, cluster: &ClusterFacts) -> Result<BootPlan, Fault> {
     if cluster.major != facts.pg_major {
         return Err(Fault::NeedsPerson(format!(
             "the cluster on disk was made by PostgreSQL {}, this image has {}: \
@@ -120,7 +120,14 @@ fn adopt(facts: &Facts, cluster: &ClusterFacts) -> Result<BootPlan, Fault> {
     } else {
         Role::Primary
     };
-    let registered = facts.memory.as_ref().is_some_and(|m| m.registered);
+    // An address that changed must be told to repmgr too, or the others look for us where we were.
+    let registered = facts.memory.as_ref().is_some_and(|m| {
+        let moved = m.members.iter().any(|m| {
+            m.node_id == config.identity.id
+                && (m.host != config.identity.network_name || m.port != config.postgres.port)
+        });
+        m.registered && !moved && m.node_name == config.identity.name
+    });
     if role == Role::Standby {
         // A standby of another cluster than the primary's would never stream. All that answer
         // agree on another identity: a wrong volume, or wrong peers.

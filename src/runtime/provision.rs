@@ -296,7 +296,13 @@ pub(super) async fn commit(world: &World, plan: Option<BootPlan>) -> Result<(), 
         port: config.postgres.port,
     };
     let members = match former {
-        Some(memory) if plan.provision == Provision::Adopt => memory.members,
+        Some(memory) if plan.provision == Provision::Adopt => {
+            let mut members = memory.members;
+            members.retain(|m| m.node_id != ourselves.node_id);
+            members.push(ourselves);
+            members.sort_by_key(|m| m.node_id);
+            members
+        }
         Some(_) | None => vec![ourselves],
     };
     let memory = Memory {

@@ -1,0 +1,20 @@
+//! The cluster in real containers: issue 2 §2 to §7. `PGNODE_IMAGE` names the image; `make test` builds it.
+//! Best run with `--test-threads=2`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
+#[path = "../common/docker.rs"]
+mod docker;
+
+mod confined;
+mod conventions;
+mod first_start;
+mod interface;
+mod mending;
+mod refusals;
+mod restarts;
+mod secrets;
