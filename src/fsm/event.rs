@@ -86,6 +86,17 @@ pub enum Daemon {
     Crond,
 }
 
+impl Daemon {
+    /// The process's name, in logs, the status and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Repmgrd => "repmgrd",
+            Self::Crond => "crond",
+        }
+    }
+}
+
 /// A port to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {

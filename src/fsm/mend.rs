@@ -93,7 +93,7 @@ pub(super) fn daemon_exited(turn: &mut Turn, daemon: Daemon, how: &str) {
             slot.failures = slot.failures.saturating_add(1).min(7);
             turn.act(Action::Say(Note::Remark(format!(
                 "{} ended with {how}; started again in {}",
-                name(daemon),
+                daemon.name(),
                 crate::domain::human_duration(after)
             ))));
             turn.act(Action::Arm(Timer::Backoff(daemon), after));
@@ -113,14 +113,6 @@ pub(super) fn daemon_exited(turn: &mut Turn, daemon: Daemon, how: &str) {
         | State::Settle
         | State::Commit
         | State::Halted(_) => {}
-    }
-}
-
-/// The daemon's name, as a person knows it.
-const fn name(daemon: Daemon) -> &'static str {
-    match daemon {
-        Daemon::Repmgrd => "repmgrd",
-        Daemon::Crond => "crond",
     }
 }
 

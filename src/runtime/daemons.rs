@@ -1,6 +1,5 @@
 //! repmgrd and crond. Not being root, our own scheduler reads the same crontab instead of crond.
 
-use super::machine::daemon_name;
 use super::world::{Message, World};
 use crate::fsm::{Daemon, Event, OpId};
 use crate::pg::Session;
@@ -195,7 +194,7 @@ async fn scheduler(world: &Arc<World>, launch: OpId, daemon: Daemon) -> String {
     match work.await {
         Ok(Ok(())) => "its end".to_owned(),
         Ok(Err(error)) => crate::domain::Fault::chain(&error),
-        Err(_stopped) => format!("{} was stopped", daemon_name(daemon)),
+        Err(_stopped) => format!("{} was stopped", daemon.name()),
     }
 }
 

@@ -156,7 +156,7 @@ impl Machine {
                         if *daemon == Daemon::Repmgrd {
                             self.world.set_repmgrd_pid(None);
                         }
-                        self.board.child(daemon_name(*daemon), None, false);
+                        self.board.child(daemon.name(), None, false);
                     }
                     Event::Begin
                     | Event::Done(..)
@@ -189,11 +189,8 @@ impl Machine {
                 launch,
                 running,
             } => {
-                self.board.child(
-                    daemon_name(daemon),
-                    running.pid(),
-                    self.daemons.known(daemon),
-                );
+                self.board
+                    .child(daemon.name(), running.pid(), self.daemons.known(daemon));
                 if daemon == Daemon::Repmgrd {
                     self.world.set_repmgrd_pid(running.pid());
                 }
@@ -418,12 +415,5 @@ struct AbortOnDrop(AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-pub(super) const fn daemon_name(daemon: Daemon) -> &'static str {
-    match daemon {
-        Daemon::Repmgrd => "repmgrd",
-        Daemon::Crond => "crond",
     }
 }
