@@ -78,6 +78,17 @@ async fn look_at_upstream(world: &World) -> Result<Finding, Fault> {
                 return Ok(Finding::Fine);
             }
         };
+    let standby = Session::local(&config, config.postgres.port, "postgres")
+        .await
+        .map_err(|e| e.fault())?;
+    let moved = pg::follow_port(&standby, &upstream.host, upstream.port)
+        .await
+        .map_err(|e| e.fault())?;
+    if moved {
+        tracing::warn!("the primary's port is another now: streaming from {upstream}");
+        world.observe(|o| o.not_streaming = 0);
+        return Ok(Finding::Fine);
+    }
     let node = config.identity.id;
     let ours = pg::Standing {
         node,

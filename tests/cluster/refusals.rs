@@ -136,8 +136,9 @@ fn term_in_every_state_of_a_masters_first_start() {
         "commit",
     ] {
         for when in ["before", "after"] {
-            // Held before a launch, the machine waits for a postmaster that the hold never starts.
-            if (state, when) == ("launch", "before") {
+            // The hold keeps a launch from happening, or its end from being heard: the machine waits for a
+            // postmaster that is not there, which only a test can bring about.
+            if [("launch", "before"), ("settle", "after")].contains(&(state, when)) {
                 continue;
             }
             let node = c
