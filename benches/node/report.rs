@@ -1,6 +1,7 @@
-//! Numbers to Markdown, between the markers of `benches/README.md`.
+//! Numbers to Markdown, between the markers of `benches/README.md`: a block for each part, written
+//! when the part has ended.
 
-use crate::lab::docker;
+use crate::lab::{Start, docker};
 use std::fmt::Write as _;
 
 /// Measurements of one thing in one unit.
@@ -19,22 +20,57 @@ impl Series {
         }
     }
 
+    pub(crate) fn min(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
     /// `median (min to max)` in whole units.
     pub(crate) fn shown(&self) -> String {
-        let min = self.0.iter().copied().fold(f64::INFINITY, f64::min);
+        let min = self.min();
         let max = self.0.iter().copied().fold(0.0, f64::max);
         format!("{:.0} ({min:.0} to {max:.0})", self.median())
     }
 }
 
-/// The block that replaces the last one.
-#[derive(Debug, Default)]
+/// Starts of one side.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Starts {
+    pub(crate) wall: Series,
+    pub(crate) cpu: Series,
+}
+
+impl Starts {
+    pub(crate) fn add(&mut self, start: Start) {
+        self.wall.0.push(start.wall);
+        self.cpu.0.push(start.cpu);
+    }
+}
+
+/// The results of one part.
+#[derive(Debug)]
 pub(crate) struct Report {
+    head: String,
     rows: Vec<String>,
     notes: String,
 }
 
+const COLUMNS: &str = "| what | pgnode | bare | ratio | aim | met |\n|---|---|---|---|---|---|\n";
+
 impl Report {
+    pub(crate) fn new(part: &str, runs: usize) -> Self {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+        let head = format!(
+            "`PGNODE_BENCH={part} PGNODE_BENCH_RUNS={runs} make bench` on {}; load average at its begin {}.\n\n",
+            chrono::Utc::now().format("%Y-%m-%d %H:%M UTC"),
+            load.split(' ').next().unwrap(),
+        );
+        Self {
+            head,
+            rows: Vec::new(),
+            notes: String::new(),
+        }
+    }
+
     pub(crate) fn row(
         &mut self,
         what: &str,
@@ -42,55 +78,61 @@ impl Report {
         bare: &str,
         ratio: &str,
         aim: &str,
-        met: bool,
+        met: Option<bool>,
     ) {
-        let met = if met { "yes" } else { "**no**" };
-        let row = format!("| {what} | {ours} | {bare} | {ratio} | {aim} | {met} |");
-        eprintln!("{row}");
-        self.rows.push(row);
+        let met = match met {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "",
+        };
+        self.rows.push(format!(
+            "| {what} | {ours} | {bare} | {ratio} | {aim} | {met} |"
+        ));
     }
 
     pub(crate) fn note(&mut self, text: &str) {
-        eprintln!("{text}");
-        writeln!(self.notes, "{text}\n").unwrap();
+        writeln!(self.notes, "\n{text}").unwrap();
     }
 
-    pub(crate) fn text(&self, runs: usize) -> String {
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap();
-        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap();
-        let model = cpu.lines().find(|l| l.starts_with("model name"));
-        let model = model
-            .and_then(|l| l.split(": ").nth(1))
-            .unwrap_or("unknown");
-        let mut text = format!(
-            "`make bench` on {}, {runs} runs of each side in turn, median (min to max). {} cores ({model}), Linux {}, docker {}, \
-             storage driver {}; load average at the end {}.\n\n\
-             | what | pgnode | bare | ratio | aim | met |\n|---|---|---|---|---|---|\n",
-            chrono::Utc::now().format("%Y-%m-%d"),
-            std::thread::available_parallelism().unwrap(),
-            kernel.trim(),
-            docker(&["version", "-f", "{{.Server.Version}}"]),
-            docker(&["info", "-f", "{{.Driver}}"]),
-            load.split(' ').take(2).collect::<Vec<_>>().join(" and "),
+    /// Into the block of the part, and to the terminal.
+    pub(crate) fn write(&self, part: &str) {
+        let text = format!(
+            "{}{COLUMNS}{}\n{}",
+            self.head,
+            self.rows.join("\n"),
+            self.notes
         );
-        for row in &self.rows {
-            writeln!(text, "{row}").unwrap();
-        }
-        text.push('\n');
-        text.push_str(&self.notes);
-        text
+        replace(part, &text);
+        println!("== {part}\n{text}");
     }
 }
 
-const BEGIN: &str = "<!-- results: written by make bench -->\n";
-const END: &str = "<!-- end of results -->";
+/// The machine, without its name.
+pub(crate) fn machine() {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let model = cpu.lines().find(|l| l.starts_with("model name"));
+    let model = model
+        .and_then(|l| l.split(": ").nth(1))
+        .unwrap_or("unknown");
+    let text = format!(
+        "{} cores ({model}), Linux {}, docker {}, storage driver {}.\n",
+        std::thread::available_parallelism().unwrap(),
+        kernel.trim(),
+        docker(&["version", "-f", "{{.Server.Version}}"]),
+        docker(&["info", "-f", "{{.Driver}}"]),
+    );
+    replace("machine", &text);
+}
 
-/// Writes the block into the file.
-pub(crate) fn write(text: &str) {
+fn replace(part: &str, text: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/README.md");
     let old = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = old.split_once(BEGIN).expect("the first marker");
-    let (_, after) = rest.split_once(END).expect("the last marker");
-    std::fs::write(path, format!("{before}{BEGIN}\n{text}{END}{after}")).unwrap();
+    let (begin, end) = (
+        format!("<!-- {part}: written by make bench -->\n"),
+        format!("<!-- end of {part} -->"),
+    );
+    let (before, rest) = old.split_once(&begin).expect("the first marker");
+    let (_, after) = rest.split_once(&end).expect("the last marker");
+    std::fs::write(path, format!("{before}{begin}\n{text}\n{end}{after}")).unwrap();
 }
