@@ -109,11 +109,12 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
     let layout = Layout::find(&config.paths).map_err(system("look at the volume"))?;
     let (beat, clock) = (Beat::default(), SystemClock::start());
     let (board, status) = Board::new(first_status(&config));
+    let key = PeerKey::derive(&config.repmgr.password);
     let shown = Shown {
         status,
         beat: beat.clone(),
         clock: Arc::new(clock),
-        key: PeerKey::derive(&config.repmgr.password),
+        key: key.clone(),
         liveness_limit: LOOP_LIMIT,
         states: &STATE_NAMES,
     };
@@ -140,7 +141,9 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         }
     }
     let mut started = Started {
-        world: Arc::new(World::new(config, children, accounts, layout, 0, to_loop)),
+        world: Arc::new(World::new(
+            config, key, children, accounts, layout, 0, to_loop,
+        )),
         messages,
         commands,
         signals,

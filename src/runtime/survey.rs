@@ -102,7 +102,7 @@ pub(super) async fn ask(world: &World) -> Vec<Peer> {
     http::peers::ask(
         &addresses,
         config.http.port(),
-        &world.peer_key(),
+        world.peer_key(),
         || http::Nonce::random().ok(),
         PATIENCE,
     )

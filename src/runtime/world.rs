@@ -35,6 +35,8 @@ pub(super) enum Message {
 /// an await.
 pub(super) struct World {
     config: RwLock<Arc<Config>>,
+    /// Derived once: it costs thousands of hash rounds, and a reload cannot change the password.
+    key: PeerKey,
     pub(super) children: Children,
     pub(super) accounts: Accounts,
     pub(super) layout: Layout,
@@ -83,6 +85,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl World {
     pub(super) fn new(
         config: Config,
+        key: PeerKey,
         children: Children,
         accounts: Accounts,
         layout: Layout,
@@ -91,6 +94,7 @@ impl World {
     ) -> Self {
         Self {
             config: RwLock::new(Arc::new(config)),
+            key,
             children,
             accounts,
             layout,
@@ -201,8 +205,8 @@ impl World {
     }
 
     /// The key that the cluster's nodes sign their answers with.
-    pub(super) fn peer_key(&self) -> PeerKey {
-        PeerKey::derive(&self.config().repmgr.password)
+    pub(super) const fn peer_key(&self) -> &PeerKey {
+        &self.key
     }
 
     /// Major version of the binaries.
