@@ -29,10 +29,14 @@ pub(super) async fn perform(world: Arc<World>, op: Op, plan: Option<BootPlan>) -
         Op::Register => provision::register(&world, plan).await,
         Op::Commit => provision::commit(&world, plan).await,
         Op::Clear => clear(&world).await,
-        Op::Look => match chores::look(&world, plan).await {
-            Ok(finding) => return Outcome::Saw(finding),
-            Err(fault) => Err(fault),
-        },
+        Op::Look => {
+            // A sampler whose session was cut ends; what a look rests on must not stay as it was.
+            super::sample::ensure(&world);
+            match chores::look(&world, plan).await {
+                Ok(finding) => return Outcome::Saw(finding),
+                Err(fault) => Err(fault),
+            }
+        }
         Op::Warm => chores::warm(&world).await,
         Op::Reload => configure::reload(&world, plan).await,
         Op::Checkpoint => chores::checkpoint(&world).await,
