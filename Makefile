@@ -10,6 +10,7 @@ PG_MAJOR_trixie := 17
 PG_MAJOR_bookworm := 15
 PG_MAJOR_sid := 18
 IMAGE ?= $(if $(filter trixie,$(SUITE)),pgnode:local,pgnode:$(SUITE))
+HAPROXY_IMAGE ?= pgnode-haproxy:$(SUITE)
 JIT ?= yes
 NODE ?= pg1
 
@@ -19,13 +20,14 @@ BUILD_ARGS := --build-arg SUITE=$(SUITE) --build-arg PG_MAJOR=$(PG_MAJOR) --buil
 # and is said here as well so that a COMPOSE_PROJECT_NAME in the environment cannot lead `down` astray.
 COMPOSE = $(eval COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose) \
 	--project-name pgnode --project-directory compose --file compose/playground.yml)$(COMPOSE)
-export SUITE PG_MAJOR IMAGE COMPOSE TARGET_DIR BUILD_ARGS
+export SUITE PG_MAJOR IMAGE HAPROXY_IMAGE COMPOSE TARGET_DIR BUILD_ARGS
 
 ##@ Use
 .PHONY: up
-up: ## build what is missing, start a master and a slave, wait until both are healthy
+up: ## build what is missing, start master, slave, witness and HAProxy, wait until all are healthy
 	@if ! scripts/have cargo docker >/dev/null; then $(MAKE) setup; fi
 	@if command -v cargo >/dev/null; then $(MAKE) image; else $(MAKE) image-source; fi
+	@$(MAKE) haproxy
 	@scripts/up
 
 .PHONY: down
@@ -34,7 +36,7 @@ down: ## stop the playground and remove its containers, networks and volumes
 	$(COMPOSE) down --volumes --remove-orphans --timeout 60
 
 .PHONY: logs
-logs: ## follow the logs of both nodes
+logs: ## follow the logs of all nodes
 	@$(COMPOSE) logs --follow --tail=100
 
 .PHONY: status
@@ -62,6 +64,12 @@ packages: # the image without the binary: takes a minute once, then nothing
 	@docker image inspect pgnode-packages:$(SUITE) >/dev/null 2>&1 || echo "image: installing Debian's packages (a minute, once)"
 	@scripts/docker-build $(BUILD_ARGS) --target packages -t pgnode-packages:$(SUITE) -f docker/Dockerfile $(TARGET_DIR)/image/context
 
+.PHONY: haproxy
+haproxy: # HAProxy with the playground's configuration
+	@docker/base-image $(SUITE)
+	@docker image inspect $(HAPROXY_IMAGE) >/dev/null 2>&1 || echo "haproxy: installing Debian's package (once)"
+	@scripts/docker-build --build-arg SUITE=$(SUITE) -t $(HAPROXY_IMAGE) docker/haproxy
+
 .PHONY: image-source
 image-source: packages ## the same image without a Rust toolchain on this machine
 	@docker/base-image trixie
@@ -80,9 +88,18 @@ test: ## everything: format, lints, docs, licences, unit, process and cluster te
 test-fast: ## only the tests that need no container
 	@scripts/test fast
 
+.PHONY: chaos
+chaos: image ## faults from a seed on three nodes (CHAOS_SEED, CHAOS_FAULTS, CHAOS_MINUTES, CHAOS_ONLY: docs/testing.md)
+	@PGNODE_IMAGE=$(IMAGE) scripts/test chaos
+
 .PHONY: bench
 bench: image ## the benchmarks (results: benches/README.md)
 	@PGNODE_IMAGE=$(IMAGE) cargo bench --locked --profile dev --bench node
+
+.PHONY: bench-failover
+bench-failover: image ## time without a writable node, beside Patroni (FAILOVER_RUNS, FAILOVER_ONLY: benches/README.md)
+	@scripts/docker-build -t pgnode-patroni -f benches/failover/Dockerfile benches/failover
+	@PGNODE_IMAGE=$(IMAGE) cargo bench --locked --profile dev --bench failover
 
 .PHONY: lint
 lint: ## format, clippy, shellcheck, licences and bans

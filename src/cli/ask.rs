@@ -16,13 +16,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const UNKNOWN: ExitCode = ExitCode(1);
 
 fn ask(config: &Config, method: Method, path: &str) -> Result<Answer, AskError> {
+    ask_within(config, method, path, PATIENCE)
+}
+
+fn ask_within(
+    config: &Config,
+    method: Method,
+    path: &str,
+    patience: Duration,
+) -> Result<Answer, AskError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(AskError::Connect)?;
     runtime.block_on(async {
         let socket = RunFiles::of(config).control_socket;
-        let by_socket = ask_node(Target::Socket(&socket), method.clone(), path, PATIENCE).await;
+        let by_socket = ask_node(Target::Socket(&socket), method.clone(), path, patience).await;
         match by_socket {
             // The socket belongs to whoever runs the node; anybody may read over TCP.
             Err(AskError::Connect(_)) if method == Method::GET => {
@@ -35,7 +44,7 @@ fn ask(config: &Config, method: Method, path: &str) -> Result<Answer, AskError> 
                     Target::Tcp(&host, config.http.port()),
                     method,
                     path,
-                    PATIENCE,
+                    patience,
                 )
                 .await
             }
@@ -106,13 +115,88 @@ pub(super) fn reload(config: &Config) -> ExitCode {
     }
 }
 
-/// repmgr wants something done to postgres that only the node may do. Nothing of this issue's scope
-/// calls it; refusing is the safe answer.
-pub(super) fn hook(action: &str) -> ExitCode {
+/// A dry run asks the new primary and reads WAL.
+const DRY_RUN: Duration = Duration::from_secs(300);
+
+pub(super) fn rejoin(config: &Config, dry_run: bool, json: bool) -> ExitCode {
+    let (path, patience) = match dry_run {
+        true => ("/rejoin/dry-run", DRY_RUN),
+        false => ("/rejoin", PATIENCE),
+    };
+    command(config, path, patience, json)
+}
+
+/// Some wait for the other voters, or for a disk.
+const DECISION: Duration = Duration::from_secs(30);
+
+/// A command whose answer is one sentence.
+pub(super) fn order(config: &Config, path: &str, json: bool) -> ExitCode {
+    command(config, path, DECISION, json)
+}
+
+fn command(config: &Config, path: &str, patience: Duration, json: bool) -> ExitCode {
+    let answer = match ask_within(config, Method::POST, path, patience) {
+        Ok(answer) => answer,
+        Err(error) => return unreachable(&error),
+    };
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    match serde_json::from_str::<crate::domain::Health>(&body) {
+        Ok(health) if !json => say(&format!("{}\n", health.why)),
+        Ok(_) | Err(_) => say(&format!("{body}\n")),
+    }
+    if answer.status == 200 {
+        ExitCode::STOPPED
+    } else {
+        UNKNOWN
+    }
+}
+
+/// The old primary has to become a standby again.
+const SWITCHOVER: Duration = Duration::from_secs(200);
+
+pub(super) fn switchover(config: &Config, to: Option<&str>, dry_run: bool, json: bool) -> ExitCode {
+    let mut query = Vec::new();
+    if let Some(to) = to {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !to.chars().all(plain) {
+            return complain(&format!("`{to}` is not a node name"));
+        }
+        query.push(format!("to={to}"));
+    }
+    if dry_run {
+        query.push("dry_run=true".to_owned());
+    }
+    let path = format!("/switchover?{}", query.join("&"));
+    said(ask_within(config, Method::POST, &path, SWITCHOVER), json)
+}
+
+/// Prints what the node said; 0 when it did what was asked.
+fn said(answer: Result<Answer, AskError>, json: bool) -> ExitCode {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return unreachable(&error),
+    };
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    match serde_json::from_str::<crate::domain::Health>(&body) {
+        Ok(health) if !json => say(&format!("{}\n", health.why)),
+        Ok(_) | Err(_) => say(&format!("{body}\n")),
+    }
+    if answer.status == 200 {
+        ExitCode::STOPPED
+    } else {
+        UNKNOWN
+    }
+}
+
+/// repmgr asks what to do. Only the node starts and stops postgres, so those are refused; a promotion
+/// is allowed to who is elected, and whom to follow is known already.
+pub(super) fn hook(config: &Config, action: &str) -> ExitCode {
+    if let "validate" | "promote" | "follow" = action {
+        return said(ask(config, Method::POST, &format!("/hook/{action}")), false);
+    }
     drop(writeln!(
         std::io::stderr().lock(),
-        "pgnode: repmgr asked for `{action}`; only the node itself starts, stops and promotes \
-         postgres, and automatic failover is not there yet"
+        "pgnode: repmgr asked for `{action}`; only the node itself starts and stops postgres"
     ));
     UNKNOWN
 }

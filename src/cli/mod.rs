@@ -65,10 +65,79 @@ enum Verb {
     },
     /// Read the settings again, as HUP does
     Reload,
+    /// Let an old primary become the new one's standby: now, instead of at the next look
+    #[command(after_help = "Example:\n  docker exec pg1 pgnode rejoin --dry-run")]
+    Rejoin {
+        /// Change nothing, and say what would happen
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make another node the primary, without losing a row: this one closes, that one opens
+    #[command(
+        after_help = "Runs on the present primary. Every step is checked; when one fails this node is the primary again.\n\nExample:\n  docker exec pg1 pgnode switchover --to pg2"
+    )]
+    Switchover {
+        /// The node that takes over; the standby that is furthest unless given
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
+        /// Check everything that can be checked and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin a maintenance, on the primary: nobody is elected until `pgnode resume`
+    #[command(
+        after_help = "The cluster's nodes can be stopped and started in any order; a primary that stops comes back as\nthe primary. It survives restarts. If the primary is lost for good meanwhile, `pgnode promote --force`\non a standby, then `pgnode resume` there.\n\nExample:\n  docker exec pg1 pgnode pause && docker restart pg1 && docker exec pg1 pgnode resume"
+    )]
+    Pause {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a maintenance, on the primary: a failed primary is replaced again
+    #[command(after_help = "Example:\n  docker exec pg1 pgnode resume")]
+    Resume {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Close this node, and keep it closed over restarts, until `pgnode unfence`
+    #[command(
+        after_help = "The consumer port closes, clients are cut. The node still helps a living primary to keep its lease,\nand elects nobody. A primary is REPLACED: the other voters elect another when they are a majority\nwithout it. With two voters they are not; `pgnode pause` first to keep them from it.\n\nExample:\n  docker exec pg1 pgnode fence"
+    )]
+    Fence {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a fenced node open again: as at a start, as a standby when another is the primary now
+    #[command(after_help = "Example:\n  docker exec pg1 pgnode unfence")]
+    Unfence {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make this node the primary without an election: when the others are gone for good
+    #[command(
+        after_help = "On an open standby, or on a fenced primary that too few nodes reach. Without --force it says what is\nat risk and changes nothing. Never while another node serves as the primary. The lost nodes come\nback as standbys by themselves; until then this one counts without them.\n\nExample:\n  docker exec pg2 pgnode promote; docker exec pg2 pgnode promote --force"
+    )]
+    Promote {
+        /// Yes, at the risk of two primaries and of lost writes
+        #[arg(long)]
+        force: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// What repmgr calls instead of pg_ctl: only the node starts and stops postgres
     #[command(hide = true)]
     Hook {
-        /// start, stop, restart, reload or promote
+        /// start, stop, restart, reload, validate, promote or follow
         action: String,
         /// Whatever repmgr adds
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -122,7 +191,21 @@ fn perform(verb: Verb) -> ExitCode {
             ExitCode::STOPPED
         }),
         Verb::Reload => with_config(|config, _| ask::reload(config)),
-        Verb::Hook { action, rest: _ } => ask::hook(&action),
+        Verb::Rejoin { dry_run, json } => {
+            with_config(|config, _| ask::rejoin(config, dry_run, json))
+        }
+        Verb::Switchover { to, dry_run, json } => {
+            with_config(|config, _| ask::switchover(config, to.as_deref(), dry_run, json))
+        }
+        Verb::Pause { json } => with_config(|config, _| ask::order(config, "/pause", json)),
+        Verb::Resume { json } => with_config(|config, _| ask::order(config, "/resume", json)),
+        Verb::Fence { json } => with_config(|config, _| ask::order(config, "/fence", json)),
+        Verb::Unfence { json } => with_config(|config, _| ask::order(config, "/unfence", json)),
+        Verb::Promote { force, json } => {
+            let path = if force { "/promote/force" } else { "/promote" };
+            with_config(|config, _| ask::order(config, path, json))
+        }
+        Verb::Hook { action, rest: _ } => with_config(|config, _| ask::hook(config, &action)),
     }
 }
 

@@ -2,7 +2,8 @@
 //! for; then the rest.
 
 use crate::domain::{
-    ChildView, Exposure, MemberView, NodeId, Role, Status, human_bytes, human_duration,
+    ChildView, ElectionView, Exposure, MemberView, NodeId, RejoinView, Role, Status, human_bytes,
+    human_duration,
 };
 use chrono::{DateTime, SecondsFormat};
 use comfy_table::{
@@ -15,6 +16,8 @@ use std::time::Duration;
 const WIDTH: u16 = 80;
 /// WAL that a healthy standby may be behind.
 const BEHIND: u64 = 16 * 1024 * 1024;
+/// Longer than any promise: a primary would have been elected.
+const UNHEARD: u64 = 20_000;
 /// A full backup is made each day.
 const OLD_BACKUP: u64 = 26 * 3600 * 1000;
 
@@ -23,6 +26,15 @@ const OLD_BACKUP: u64 = 26 * 3600 * 1000;
 pub fn status_text(s: &Status, colour: bool) -> String {
     let mut text = headline(s, colour);
     text.push('\n');
+    if s.election.as_ref().is_some_and(|e| e.paused) {
+        let word = match colour {
+            true => format!("{}PAUSED\x1b[0m", Mood::Bad.escape()),
+            false => "PAUSED".to_owned(),
+        };
+        text.push_str(&format!(
+            "{word}  nobody is elected until `pgnode resume` on the primary\n"
+        ));
+    }
     for line in details(s, colour).lines() {
         text.push_str(line.trim_end());
         text.push('\n');
@@ -38,7 +50,7 @@ pub fn status_text(s: &Status, colour: bool) -> String {
 }
 
 /// How things are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mood {
     Good,
     /// On its way, or not as it should be.
@@ -76,6 +88,7 @@ fn headline(s: &Status, colour: bool) -> String {
     let role = s.role.map_or("role not known yet", |role| match role {
         Role::Primary => "primary",
         Role::Standby => "standby",
+        Role::Witness => "witness",
     });
     let paint = |mood: Mood, text: &str| match colour {
         true => format!("{}{text}\x1b[0m", mood.escape()),
@@ -88,6 +101,22 @@ fn headline(s: &Status, colour: bool) -> String {
         (false, _) => format!("{} for {}", s.state, ms(s.state_age_ms())),
     };
     format!("{}  {}, {role}: {what}", paint(mood, word), s.node)
+}
+
+/// `by rewind from pg2:5432; 125.4 KiB of WAL from 0/30233B8 on given up`.
+fn rejoined(view: &RejoinView) -> String {
+    let lost = match (view.fork, view.lost_bytes) {
+        (Some(fork), Some(bytes)) => {
+            format!("; {} of WAL from {fork} on given up", human_bytes(bytes))
+        }
+        (Some(fork), None) => format!("; WAL from {fork} on given up"),
+        (None, _) => String::new(),
+    };
+    let kept = match &view.kept {
+        Some(dir) => format!(", kept in {dir}"),
+        None => String::new(),
+    };
+    format!("by {} from {}{lost}{kept}", view.how, view.from)
 }
 
 fn details(s: &Status, colour: bool) -> Table {
@@ -110,6 +139,13 @@ fn details(s: &Status, colour: bool) -> Table {
     if let Some(fault) = &s.fault {
         row("fault", fault.clone(), Mood::Bad);
     }
+    if let Some(view) = &s.rejoin {
+        let mood = match view.how == "follow" {
+            true => Mood::Good,
+            false => Mood::Fair,
+        };
+        row("rejoined", rejoined(view), mood);
+    }
     row("clients", clients(s), Mood::Good);
     if let Some(lsn) = s.lsn {
         let timeline = s.timeline.map(|t| format!(" on timeline {t}"));
@@ -120,6 +156,22 @@ fn details(s: &Status, colour: bool) -> Table {
             of.unwrap_or_default()
         );
         row("wal", text, Mood::Good);
+    }
+    if let Some((text, mood)) = s.election.as_ref().map(|e| election(s, e)) {
+        row("election", text, mood);
+    }
+    if let Some(v) = &s.synchronous {
+        let mood = if v.short_since_ms.is_some() {
+            Mood::Bad
+        } else {
+            Mood::Good
+        };
+        let since = v.short_since_ms.map(|since| {
+            let age = ms(s.uptime.now_ms.saturating_sub(since));
+            format!(" (since {}, {age} ago)", at(since))
+        });
+        let text = format!("{}{}", v.sentence, since.unwrap_or_default());
+        row("commits", text, mood);
     }
     if let Some((text, mood)) = backup(s) {
         row("backup", text, mood);
@@ -195,6 +247,7 @@ fn replication(s: &Status) -> Option<(String, Mood)> {
     match s.role? {
         Role::Standby => Some(follows(s)),
         Role::Primary => followed(s),
+        Role::Witness => Some(votes(s)),
     }
 }
 
@@ -213,6 +266,54 @@ fn follows(s: &Status) -> (String, Mood) {
         Some(true) => (format!("streams from {from}{lag}"), Mood::Good),
         Some(false) => (format!("does NOT stream from {from}{lag}"), Mood::Bad),
         None => ("not known yet".to_owned(), Mood::Good),
+    }
+}
+
+/// The term, who leads, and whether that may last.
+fn election(s: &Status, e: &ElectionView) -> (String, Mood) {
+    if e.voters == 0 {
+        return ("this node has not voted yet".to_owned(), Mood::Good);
+    }
+    let changes = if e.roster_changes { ", changing" } else { "" };
+    let voters = match e.voters {
+        1 => format!("1 voter{changes}"),
+        n => format!("{n} voters{changes}, {} elect", e.majority),
+    };
+    let now = s.uptime.now_ms;
+    let (who, mood) = match (e.leads, e.reached) {
+        (true, Some(reached)) if s.role == Some(Role::Primary) => {
+            let (lease, mood) = match e.lease.left_ms(now) {
+                None => ("lease without end".to_owned(), Mood::Good),
+                Some(0) => ("NO lease".to_owned(), Mood::Bad),
+                Some(left) => (format!("lease for {}", ms(left)), Mood::Good),
+            };
+            let mood = if reached < e.voters {
+                mood.max(Mood::Fair)
+            } else {
+                mood
+            };
+            (format!("leads, {reached} answer, {lease}"), mood)
+        }
+        _ => match (&e.primary, e.heard_at_ms) {
+            (Some(name), Some(at)) => {
+                let age = now.saturating_sub(at);
+                let mood = if age > UNHEARD { Mood::Bad } else { Mood::Good };
+                (format!("{name} heard {} ago", ms(age)), mood)
+            }
+            _ => ("no primary heard since the start".to_owned(), Mood::Fair),
+        },
+    };
+    (format!("term {}: {who}; {voters}", e.term), mood)
+}
+
+fn votes(s: &Status) -> (String, Mood) {
+    let primary = |m: &&MemberView| m.kind == "primary" && m.active;
+    match s.members.iter().find(primary) {
+        Some(primary) => (
+            format!("votes with {} as the primary", primary.name),
+            Mood::Good,
+        ),
+        None => ("knows of no primary".to_owned(), Mood::Fair),
     }
 }
 
@@ -260,11 +361,13 @@ fn backup(s: &Status) -> Option<(String, Mood)> {
             (text, mood)
         }
         _ => match b.mode.as_str() {
+            "off" if s.role == Some(Role::Witness) => return None,
             "off" => ("nobody takes any (BARMAN_MODE=off)".to_owned(), Mood::Fair),
             "remote" => ("a barman host takes them".to_owned(), Mood::Good),
             _ => match s.role? {
                 Role::Primary => ("none yet".to_owned(), Mood::Fair),
                 Role::Standby => ("the primary takes them".to_owned(), Mood::Good),
+                Role::Witness => return None,
             },
         },
     };

@@ -1,7 +1,10 @@
 //! What a person sees.
 
 use super::*;
-use crate::domain::{BackupView, BootStep, Lsn, NodeId, NodeName, Timeline, Uptime};
+use crate::domain::{
+    BackupView, BootStep, ElectionView, LeaseView, Lsn, NodeId, NodeName, SynchronousView,
+    Timeline, Uptime,
+};
 use crate::http::samples;
 
 const HOUR: u64 = 3_600_000;
@@ -131,6 +134,39 @@ fn an_open_primary_with_a_standby() {
 }
 
 #[test]
+fn a_witness() {
+    let mut s = open_standby();
+    (s.node, s.node_id) = (NodeName("pg3".into()), NodeId(3));
+    s.network_name = "pg3".into();
+    s.role = Some(Role::Witness);
+    (s.streaming, s.upstream, s.lag_bytes, s.lag_ms) = (None, None, None, None);
+    (s.timeline, s.lsn) = (None, None);
+    s.backup.mode = "off".into();
+    let mut own = s.members[1].clone();
+    own.kind = "witness".into();
+    (own.node_id, own.name, own.host) = (NodeId(3), NodeName("pg3".into()), "pg3".into());
+    s.members.push(own);
+    s.children.pop();
+    insta::assert_snapshot!(shown(&s), @"
+    OPEN  pg3, witness: votes with pg1 as the primary
+     state      open: open to clients, supervising
+     since      2026-11-21T08:00:02Z, 1 d 01 h ago
+     clients    pg3:5432 is open
+     processes  postgres 40, repmgrd 52
+     boot       2.8 s, of it clone 1.6 s, preflight 12 ms
+     up         1 d 02 h, pgnode 0.1.0
+
+        node   id   type      active   follows   address
+    ──────────────────────────────────────────────────────
+        pg1    1    primary   yes                pg1:5432
+        pg2    2    standby   yes      pg1       pg2:5432
+     *  pg3    3    witness   yes      pg1       pg3:5432
+    ");
+    s.members.remove(0);
+    assert!(shown(&s).contains("witness: knows of no primary"));
+}
+
+#[test]
 fn a_standby_that_lags() {
     let mut s = open_standby();
     s.lag_bytes = Some(734_003_200);
@@ -230,4 +266,124 @@ fn trouble_has_its_own_words() {
     s.exposure = Exposure::Technical;
     assert!(text(&s).starts_with("NOT OPEN  pg2, standby: open for 1 d 01 h\n"));
     assert!(text(&s).contains("postgres runs on the technical port 5434"));
+}
+
+#[test]
+fn what_a_rejoin_cost_is_shown() {
+    let mut s = open_standby();
+    assert!(!shown(&s).contains("rejoined"));
+    let view = RejoinView {
+        at_ms: T0,
+        from: "pg2:5432".into(),
+        how: "rewind".into(),
+        fork: Some(Lsn(0x0302_33B8)),
+        end: Some(Lsn(0x0304_29A0)),
+        lost_bytes: Some(128_488),
+        kept: None,
+    };
+    s.rejoin = Some(view.clone());
+    let text = shown(&s);
+    assert!(
+        text.contains("by rewind from pg2:5432; 125.4 KiB of WAL from 0/30233B8"),
+        "{text}"
+    );
+    let unknown = RejoinView {
+        lost_bytes: None,
+        kept: Some("/d".into()),
+        ..view
+    };
+    assert_eq!(
+        rejoined(&unknown),
+        "by rewind from pg2:5432; WAL from 0/30233B8 on given up, kept in /d"
+    );
+    let follow = RejoinView {
+        how: "follow".into(),
+        from: "pg2:5432".into(),
+        ..RejoinView::default()
+    };
+    assert_eq!(rejoined(&follow), "by follow from pg2:5432");
+}
+
+fn with_election(change: impl FnOnce(&mut ElectionView)) -> Status {
+    let mut s = open_primary();
+    let now_ms = s.uptime.now_ms;
+    let mut e = ElectionView {
+        term: 3,
+        leads: true,
+        lease: LeaseView::Until {
+            until_ms: now_ms + 3_200,
+        },
+        voters: 3,
+        majority: 2,
+        reached: Some(3),
+        ..ElectionView::default()
+    };
+    change(&mut e);
+    s.election = Some(e);
+    s
+}
+
+#[test]
+fn the_election_is_one_line() {
+    let line = |s: &Status| {
+        let text = shown(s);
+        let at = text.lines().position(|l| l.contains("election ")).unwrap();
+        let words = text.lines().nth(at).unwrap().split_whitespace();
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        line(&with_election(|_| {})),
+        "election term 3: leads, 3 answer, lease for 3.2 s; 3 voters, 2 elect"
+    );
+    assert_eq!(
+        line(&with_election(|e| {
+            e.reached = Some(1);
+            e.lease = LeaseView::None;
+        })),
+        "election term 3: leads, 1 answer, NO lease; 3 voters, 2 elect"
+    );
+    assert_eq!(
+        line(&with_election(|e| {
+            e.voters = 1;
+            e.majority = 1;
+            e.reached = Some(1);
+            e.roster_changes = true;
+            e.lease = LeaseView::Unlimited;
+        })),
+        "election term 3: leads, 1 answer, lease without end; 1 voter, changing"
+    );
+    let mut standby = open_standby();
+    standby.election = Some(ElectionView {
+        leads: false,
+        reached: None,
+        primary: Some(NodeName("pg1".into())),
+        heard_at_ms: Some(standby.uptime.now_ms - 400),
+        ..with_election(|_| {}).election.unwrap()
+    });
+    assert_eq!(
+        line(&standby),
+        "election term 3: pg1 heard 400 ms ago; 3 voters, 2 elect"
+    );
+}
+
+#[test]
+fn a_maintenance_is_the_second_line() {
+    let text = shown(&with_election(|e| e.paused = true));
+    let second = text.lines().nth(1).unwrap();
+    assert!(second.starts_with("PAUSED  nobody is elected"), "{text}");
+    assert!(!shown(&with_election(|_| {})).contains("PAUSED"));
+}
+
+#[test]
+fn what_commits_wait_for() {
+    let mut s = open_primary();
+    s.synchronous = Some(SynchronousView {
+        sentence: "commits wait for NOBODY and can be lost".into(),
+        short_since_ms: Some(s.uptime.now_ms - 90_000),
+        ..SynchronousView::default()
+    });
+    let text = shown(&s);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let said = "commits commits wait for NOBODY and can be lost (since 2026-11-22T09:58:30Z, 1 m 30 s ago)";
+    assert!(words.join(" ").contains(said), "{text}");
 }

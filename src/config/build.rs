@@ -6,7 +6,9 @@ use super::given::{RawEnv, Surroundings, gather};
 use super::reader::Reader;
 use super::source::{Source, Sources};
 use super::table;
-use super::types::{Barman, Config, Identity, Limits, NodeKind, Paths, Postgres, Repmgr};
+use super::types::{
+    Barman, BarmanMode, Config, Identity, Limits, NodeKind, Paths, Postgres, Repmgr, StartAs,
+};
 use super::{argv, environment, naming, paths, rules, schedule};
 use crate::domain::NodeName;
 use std::collections::BTreeMap;
@@ -55,9 +57,16 @@ impl Reader {
         let postgres = self.postgres(&raw, ctx, ports);
         let http = self.http(&raw, ports);
         let network_name = identity.as_ref().map(|i| i.network_name.as_str());
-        let peers = self.peers(&raw, ctx, start_as, network_name, ports[0]);
+        // A witness joins a cluster, whatever REPMGR_MASTER says.
+        let start_as = match kind {
+            Some(NodeKind::Witness) => start_as.map(|_| StartAs::Slave),
+            Some(_) | None => start_as,
+        };
+        let peers = self.peers(&raw, ctx, kind, start_as, network_name, ports[0]);
         let repmgr = self.repmgr(&raw);
-        let barman = self.barman(&raw);
+        let timing = self.failover(&raw);
+        let synchronous = self.synchronous(&raw, kind);
+        let barman = self.barman(&raw, kind);
         let paths = self.paths(&raw);
         let limits = self.limits(&raw);
         let log_format = self.fixed(
@@ -82,6 +91,8 @@ impl Reader {
             postgres,
             peers: peers?,
             repmgr: repmgr?,
+            timing: timing?,
+            synchronous: synchronous?,
             barman: barman?,
             http: http?,
             log_format: log_format?,
@@ -95,16 +106,18 @@ impl Reader {
 
     fn kind(&mut self, given: Option<&str>) -> Option<NodeKind> {
         let kind = self.fixed(&table::PGNODE_ROLE, given, rules::kind)?;
-        // ---- The roles of later releases: drop this `if` when barman and witness nodes come. ----
-        if kind != NodeKind::Postgres {
-            let problem = Problem::NotYet { what: "this role" };
-            let wrong = Wrong::of(&table::PGNODE_ROLE, given, problem)
-                .with_remedy("the only role so far is postgres");
-            self.faults.push(wrong);
-            return None;
+        // ---- The roles of later releases: drop the second arm when barman hosts come. ----
+        match kind {
+            NodeKind::Postgres | NodeKind::Witness => Some(kind),
+            NodeKind::Barman | NodeKind::BarmanWitness => {
+                let what = "the barman host";
+                let wrong = Wrong::of(&table::PGNODE_ROLE, given, Problem::NotYet { what })
+                    .with_remedy("the roles so far are postgres and witness");
+                self.faults.push(wrong);
+                None
+            }
         }
-        // ------------------------------------------------------------------------------------------
-        Some(kind)
+        // -----------------------------------------------------------------------------------
     }
 
     fn identity(&mut self, raw: &RawEnv, hostname: &str) -> Option<Identity> {
@@ -227,6 +240,11 @@ impl Reader {
                 Source::Derived("the volume's size"),
             );
         }
+        let keep_diverged = self.fixed(
+            &table::PGNODE_KEEP_DIVERGED,
+            raw.pgnode_keep_diverged.as_deref(),
+            rules::boolean,
+        );
         let settings = argv::settings(&ctx.arguments, &mut self.faults);
         Some(Postgres {
             port: port?,
@@ -237,6 +255,7 @@ impl Reader {
             initdb_args: initdb_args?,
             settings,
             max_slot_wal: max_slot_wal?,
+            keep_diverged: keep_diverged?,
         })
     }
 
@@ -283,12 +302,18 @@ impl Reader {
         })
     }
 
-    fn barman(&mut self, raw: &RawEnv) -> Option<Barman> {
-        let mode = self.fixed(
+    fn barman(&mut self, raw: &RawEnv, kind: Option<NodeKind>) -> Option<Barman> {
+        let mut mode = self.fixed(
             &table::BARMAN_MODE,
             raw.barman_mode.as_deref(),
             rules::barman_mode,
         );
+        if kind == Some(NodeKind::Witness) && mode.is_some() {
+            // It has nothing to back up, also where all nodes share one environment.
+            mode = Some(BarmanMode::Off);
+            let from = Source::Derived("PGNODE_ROLE");
+            self.sources.set(&table::BARMAN_MODE, from);
+        }
         let password = self.password(&table::BARMAN_PASSWORD, raw.barman_password.as_deref());
         let streaming = self.password(
             &table::BARMAN_STREAMING_PASSWORD,

@@ -9,6 +9,7 @@ mod argv;
 mod build;
 mod edge;
 mod environment;
+mod failover;
 mod fault;
 mod given;
 mod names;
@@ -33,5 +34,5 @@ pub use secret::Secret;
 pub use source::{Source, Sources};
 pub use types::{
     Address, Barman, BarmanMode, Config, Environment, FOR_EVER, Identity, Limits, LogFormat,
-    NodeKind, Paths, Peers, Postgres, Repmgr, StartAs, TestHold,
+    NodeKind, Paths, Peers, Postgres, Quorum, Repmgr, StartAs, Synchronous, TestHold,
 };

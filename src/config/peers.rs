@@ -6,7 +6,7 @@ use super::reader::Reader;
 use super::rules;
 use super::source::Source;
 use super::table::{self, Var};
-use super::types::{Address, Peers, StartAs};
+use super::types::{Address, NodeKind, Peers, StartAs};
 
 impl Reader {
     /// A list of addresses, or a fault that does not repeat what may hold a password.
@@ -75,6 +75,7 @@ impl Reader {
         &mut self,
         raw: &RawEnv,
         ctx: &Surroundings<'_>,
+        kind: Option<NodeKind>,
         start_as: Option<StartAs>,
         network_name: Option<&str>,
         own_port: Option<u16>,
@@ -106,6 +107,18 @@ impl Reader {
         partners.retain(|address| !is_self(address));
         let own_primary = primary.take_if(|address| is_self(address)).is_some();
 
+        if kind == Some(NodeKind::Witness) && primary.is_none() && partners.is_empty() {
+            self.wrong_with(
+                &table::REPMGR_PARTNER_NODES,
+                None,
+                "names no other node, and a witness (PGNODE_ROLE=witness) needs a cluster to vote in",
+                format!(
+                    "name the data nodes, for example REPMGR_PARTNER_NODES={}",
+                    table::REPMGR_PARTNER_NODES.example
+                ),
+            );
+            return None;
+        }
         if start_as == Some(StartAs::Slave) && primary.is_none() && partners.is_empty() {
             self.wrong_with(
                 &table::REPMGR_PRIMARY_HOST,

@@ -83,6 +83,19 @@ pub(super) fn duration(text: &str) -> Ruled<Duration> {
     }
 }
 
+/// As [`duration`], with milliseconds too; not zero.
+pub(super) fn short_duration(text: &str) -> Ruled<Duration> {
+    let time = match quantity(text) {
+        Some((n, "ms")) => Duration::from_millis(n),
+        _ => duration(text)
+            .map_err(|_| "is not a duration: a whole number with ms, s, m, h or d".to_owned())?,
+    };
+    if time.is_zero() || time > Duration::from_secs(3600) {
+        return Err("is not between 1ms and 1h".to_owned());
+    }
+    Ok(time)
+}
+
 pub(super) fn patience(text: &str) -> Ruled<Duration> {
     duration(text).map(|time| if time.is_zero() { FOR_EVER } else { time })
 }

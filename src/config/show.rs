@@ -3,6 +3,7 @@
 use super::source::{Source, Sources};
 use super::table::{TABLE, Var};
 use super::types::{Address, Config, FOR_EVER, StartAs};
+use crate::domain::{Profile, Timing};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -53,6 +54,7 @@ fn value(config: &Config, var: &Var) -> String {
         "PGNODE_MAX_SLOT_WAL" => postgres
             .max_slot_wal
             .map_or_else(|| "auto".to_owned(), |n| exact(n, &BYTES)),
+        "PGNODE_KEEP_DIVERGED" => postgres.keep_diverged.to_string(),
         "REPMGR_PRIMARY_HOST" => peers
             .primary
             .as_ref()
@@ -63,6 +65,13 @@ fn value(config: &Config, var: &Var) -> String {
             .map_or_else(String::new, |p| p.port.to_string()),
         "REPMGR_SLAVES" => list(&peers.slaves),
         "REPMGR_PARTNER_NODES" => list(&peers.partners),
+        "PGNODE_FAILOVER_PROFILE" => profile(&config.timing),
+        "PGNODE_FAILOVER_BEAT" => ms(config.timing.beat),
+        "PGNODE_FAILOVER_LEASE" => ms(config.timing.lease),
+        "PGNODE_FAILOVER_CLOSE" => ms(config.timing.close),
+        "PGNODE_FAILOVER_PROMISE" => ms(config.timing.promise),
+        "PGNODE_SYNCHRONOUS" => config.synchronous.quorum.to_string(),
+        "PGNODE_SYNCHRONOUS_STRICT" => config.synchronous.strict.to_string(),
         "BARMAN_MODE" => config.barman.mode.to_string(),
         "BARMAN_RETENTION" => config.barman.retention_policy.clone(),
         "BARMAN_BACKUP_SCHEDULE" => config.barman.backup_schedule.clone(),
@@ -90,6 +99,22 @@ fn value(config: &Config, var: &Var) -> String {
         // A test shows that no variable comes here.
         _ => String::new(),
     }
+}
+
+fn ms(time: std::time::Duration) -> String {
+    format!("{}ms", time.as_millis())
+}
+
+/// The profile whose waits these are; single durations do not change them.
+fn profile(timing: &Timing) -> String {
+    let waits = |p: Profile| Timing::of(p).cold_wait == timing.cold_wait;
+    let all = [
+        ("fast", Profile::Fast),
+        ("default", Profile::Default),
+        ("cautious", Profile::Cautious),
+    ];
+    let found = all.iter().find(|(_, p)| waits(*p));
+    found.map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 
 /// The value of a `-c` setting; some of them carry a secret.

@@ -152,7 +152,7 @@ use Preset::{Derived, Fixed, Unset};
 table! {
     "Node" {
         PGNODE_ROLE: Choice(&["postgres", "barman", "witness", "barman,witness"]), Fixed("postgres"), "postgres",
-            "what the container is; this version knows `postgres`, a data node";
+            "what the container is: `postgres`, a data node, or `witness`, a vote without data; this version knows no other";
         REPMGR_MASTER: Bool, Fixed("true"), "false",
             "on an empty disk: create the cluster (`true`) or clone it (`false`). On a used disk only a hint: facts decide";
         REPMGR_NODE_NAME: Text, Fixed("node1"), "pg2",
@@ -177,6 +177,8 @@ table! {
             "more arguments for `initdb`: locale, encoding, WAL segment size and the like";
         PGNODE_MAX_SLOT_WAL: Bytes, Derived("from the volume's size"), "8GB",
             "most WAL that slots may hold back for a standby or barman that is away; at least 64MB";
+        PGNODE_KEEP_DIVERGED: Bool, Fixed("false"), "true",
+            "an old primary that is rewound first copies the WAL that only it had to `.pgnode/diverged` on its volume";
     }
     "Cluster" {
         REPMGR_PRIMARY_HOST: Host, Unset, "pg1",
@@ -192,9 +194,25 @@ table! {
         REPMGR_STREAMING_PASSWORD: Secret, Fixed("iamstreamingrepmgr"), "",
             "password of the user `repmgr_streaming`; the same on every node";
     }
+    "Failover" {
+        PGNODE_FAILOVER_PROFILE: Choice(&["fast", "default", "cautious"]), Fixed("default"), "fast",
+            "how quickly a failed primary is replaced: within about 3, 8 or 20 s; the same on every node";
+        PGNODE_FAILOVER_BEAT: Duration, Derived("from the profile: 300ms, 1s, 2s"), "500ms",
+            "between two of the primary's questions to the voters";
+        PGNODE_FAILOVER_LEASE: Duration, Derived("from the profile: 1200ms, 4s, 12s"), "3s",
+            "how long a primary stays open that too few voters answer; at least three beats";
+        PGNODE_FAILOVER_CLOSE: Duration, Derived("from the profile: 600ms, 1500ms, 3s"), "1s",
+            "how long closing it may take: a quick shutdown, then KILL after half of it";
+        PGNODE_FAILOVER_PROMISE: Duration, Derived("from the profile: 1900ms, 6s, 16s"), "8s",
+            "how long a voter that heard the primary elects nobody else; more than lease and closing together";
+        PGNODE_SYNCHRONOUS: Text, Fixed("off"), "quorum:2",
+            "how many standbys have a commit on disk before it is acknowledged: `off`: none; `on`: so many that no election can lose it; `quorum:<n>`: that many. The same on every node";
+        PGNODE_SYNCHRONOUS_STRICT: Bool, Fixed("false"), "true",
+            "what happens when too few standbys stream: `false`: commits go on with those that do, or none; `true`: they wait";
+    }
     "Backups" {
         BARMAN_MODE: Choice(&["local", "remote", "off"]), Fixed("local"), "remote",
-            "`local`: barman in this container; `remote`: a barman host pulls; `off`: none";
+            "`local`: barman in this container; `remote`: a barman host pulls; `off`: none, and always so on a witness";
         BARMAN_PASSWORD: Secret, Fixed("iambarman"), "",
             "password of the user `barman`";
         BARMAN_STREAMING_PASSWORD: Secret, Fixed("iamstreamingbarman"), "",

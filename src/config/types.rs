@@ -1,7 +1,7 @@
 //! The validated configuration: what the other rooms see. Everything here has been checked.
 
 use super::Secret;
-use crate::domain::{NodeId, NodeName};
+use crate::domain::{NodeId, NodeName, Timing};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -82,6 +82,37 @@ impl fmt::Display for LogFormat {
     }
 }
 
+/// How many standbys a commit waits for (`PGNODE_SYNCHRONOUS`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quorum {
+    /// None.
+    #[default]
+    Off,
+    /// So many that no election can lose an acknowledged row.
+    On,
+    /// That many.
+    Of(usize),
+}
+
+impl fmt::Display for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::On => f.write_str("on"),
+            Self::Of(n) => write!(f, "quorum:{n}"),
+        }
+    }
+}
+
+/// Synchronous replication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Synchronous {
+    /// `PGNODE_SYNCHRONOUS`.
+    pub quorum: Quorum,
+    /// `PGNODE_SYNCHRONOUS_STRICT`: with too few standbys commits wait.
+    pub strict: bool,
+}
+
 /// Another node: `host[:port]`, the port being PostgreSQL's consumer port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
@@ -154,6 +185,8 @@ pub struct Postgres {
     pub settings: Vec<(String, String)>,
     /// `PGNODE_MAX_SLOT_WAL`: most bytes of WAL that slots may hold back; `None`: from the volume's size.
     pub max_slot_wal: Option<u64>,
+    /// `PGNODE_KEEP_DIVERGED`: WAL that only an old primary had is copied before it is rewound.
+    pub keep_diverged: bool,
 }
 
 /// The other nodes.
@@ -218,6 +251,10 @@ pub struct Config {
     pub peers: Peers,
     /// repmgr.
     pub repmgr: Repmgr,
+    /// `PGNODE_FAILOVER_*`: checked to fit together.
+    pub timing: Timing,
+    /// `PGNODE_SYNCHRONOUS*`; off on a witness.
+    pub synchronous: Synchronous,
     /// barman.
     pub barman: Barman,
     /// `PGNODE_HTTP_ADDR`.

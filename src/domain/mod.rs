@@ -7,6 +7,7 @@ mod lsn;
 mod note;
 mod peer;
 mod status;
+mod timing;
 
 pub use fault::{ExitCode, Fault};
 pub use ids::{NodeId, NodeName, SystemId};
@@ -14,12 +15,14 @@ pub use lsn::{Lsn, Timeline, WalName};
 pub use note::{human_bytes, human_duration, registered_conninfo};
 pub use peer::{PeerAnswer, PeerError, Unreachable};
 pub use status::{
-    BackupView, BootStep, ChildView, Exposure, Health, MemberView, PeerReport, Status, Uptime,
+    BackupView, BootStep, ChildView, ElectionView, Exposure, Health, LeaseView, MemberView,
+    PeerReport, RejoinView, Status, SynchronousView, Uptime,
 };
+pub use timing::{Moment, Profile, Timing, TimingFault, millis};
 
 use serde::{Deserialize, Serialize};
 
-/// What a data node is at the moment, in PostgreSQL's words of today.
+/// What a node is at the moment, in PostgreSQL's words of today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -27,6 +30,8 @@ pub enum Role {
     Primary,
     /// Replays another node's WAL.
     Standby,
+    /// A vote without data: its own little database holds a copy of repmgr's table.
+    Witness,
 }
 
 impl std::fmt::Display for Role {
@@ -34,6 +39,7 @@ impl std::fmt::Display for Role {
         f.write_str(match self {
             Self::Primary => "primary",
             Self::Standby => "standby",
+            Self::Witness => "witness",
         })
     }
 }

@@ -109,6 +109,99 @@ pub struct Uptime {
     pub now_ms: u64,
 }
 
+/// How an old primary came back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejoinView {
+    /// When.
+    pub at_ms: u64,
+    /// The new primary's address.
+    pub from: String,
+    /// `follow`, `rewind` or `clone`.
+    pub how: String,
+    /// Where the histories part; `None` when nothing was lost, or that is not known.
+    pub fork: Option<Lsn>,
+    /// Where this node's own WAL ended.
+    pub end: Option<Lsn>,
+    /// Bytes of WAL that only this node had; `None` when that is not known.
+    pub lost_bytes: Option<u64>,
+    /// The directory with a copy of that WAL.
+    pub kept: Option<String>,
+}
+
+/// How long a primary may stay open by the votes that it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum LeaseView {
+    /// Not at all.
+    #[default]
+    None,
+    /// Until then.
+    Until {
+        /// Milliseconds since the epoch.
+        until_ms: u64,
+    },
+    /// The others could not elect anybody without it.
+    Unlimited,
+}
+
+impl LeaseView {
+    /// What is left of it, in milliseconds; `None`: unlimited.
+    #[must_use]
+    pub const fn left_ms(self, now_ms: u64) -> Option<u64> {
+        match self {
+            Self::None => Some(0),
+            Self::Until { until_ms } => Some(until_ms.saturating_sub(now_ms)),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+/// What the node knows of the cluster's elections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectionView {
+    /// The latest term that it knows of.
+    pub term: u64,
+    /// Whether it is the one elected last, as far as it knows.
+    pub leads: bool,
+    /// The primary that it heard last since its start.
+    pub primary: Option<NodeName>,
+    /// When.
+    pub heard_at_ms: Option<u64>,
+    /// The lease that this node has as the primary.
+    pub lease: LeaseView,
+    /// All voters.
+    pub voters: usize,
+    /// So many elect.
+    pub majority: usize,
+    /// While it leads: voters that have answered within a lease, itself included.
+    pub reached: Option<usize>,
+    /// Maintenance: nobody is elected.
+    pub paused: bool,
+    /// The list of voters is being changed.
+    pub roster_changes: bool,
+}
+
+/// On a primary with synchronous replication: what a commit waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SynchronousView {
+    /// `PGNODE_SYNCHRONOUS`.
+    pub quorum: String,
+    /// `PGNODE_SYNCHRONOUS_STRICT`.
+    pub strict: bool,
+    /// So many standbys must have a commit on disk, by the settings.
+    pub required: usize,
+    /// So many it waits for at the moment; less than required while degraded.
+    pub in_force: usize,
+    /// Standbys that can confirm it: they stream.
+    pub streaming: Vec<NodeName>,
+    /// Those that do not.
+    pub missing: Vec<NodeName>,
+    /// Since when fewer stream than are required.
+    pub short_since_ms: Option<u64>,
+    /// All of it in one sentence.
+    pub sentence: String,
+}
+
 /// Everything that the node shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -135,7 +228,7 @@ pub struct Status {
     /// Times.
     #[serde(flatten)]
     pub uptime: Uptime,
-    /// The cluster's identity.
+    /// The cluster's identity; a witness shows that of the cluster it votes in.
     pub system_id: Option<SystemId>,
     /// Timeline of the last sample.
     pub timeline: Option<Timeline>,
@@ -163,6 +256,15 @@ pub struct Status {
     pub boot_total_ms: Option<u64>,
     /// Backups.
     pub backup: BackupView,
+    /// How it last came back from being a primary, since pgnode started.
+    #[serde(default)]
+    pub rejoin: Option<RejoinView>,
+    /// The cluster's elections, once the node has looked at its disk.
+    #[serde(default)]
+    pub election: Option<ElectionView>,
+    /// Primary: synchronous replication; `None` where it is off.
+    #[serde(default)]
+    pub synchronous: Option<SynchronousView>,
     /// The last fault, while it matters.
     pub fault: Option<String>,
 }

@@ -24,7 +24,7 @@ pub(super) fn fired(turn: &mut Turn, timer: Timer) {
             }
         }
         Timer::Ask => {
-            if matches!(turn.node.state, State::Fenced(_)) && !turn.is_running(Op::Ask) {
+            if turn.node.state.asks() && !turn.is_running(Op::Ask) {
                 turn.run(Op::Ask);
             }
         }
@@ -50,6 +50,9 @@ pub(super) fn fired(turn: &mut Turn, timer: Timer) {
             | State::Configure
             | State::Decide
             | State::Fenced(_)
+            | State::Rejoin(_)
+            | State::Handover(_)
+            | State::Demote
             | State::AwaitPrimary
             | State::Init
             | State::Clone
@@ -85,6 +88,9 @@ fn retry(turn: &mut Turn) {
         State::Survey => Op::Survey,
         State::Configure => Op::Configure,
         State::Decide | State::Fenced(_) => Op::Ask,
+        State::Rejoin(_) => Op::Rejoin,
+        State::Handover(to) => Op::Handover(to),
+        State::Demote => Op::Demote,
         State::AwaitPrimary => Op::AwaitPrimary,
         State::Init => Op::Init,
         State::Clone => Op::Clone,

@@ -1,7 +1,7 @@
 //! What the machine hears and what it asks for.
 
 use super::state::{Kind, Rung};
-use crate::domain::{ExitCode, Fault};
+use crate::domain::{ExitCode, Fault, NodeId};
 use crate::plan::BootPlan;
 use crate::plan::authority::{Reason, Verdict};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub enum Op {
     Init,
     /// The clone.
     Clone,
+    /// The old primary's data become the new primary's standby.
+    Rejoin,
     /// SQL on the technical port.
     Bootstrap,
     /// The user's scripts.
@@ -41,6 +43,12 @@ pub enum Op {
     Look,
     /// barman's first steps on a primary, until its check is green and a backup exists.
     Warm,
+    /// A closed primary hands over to this node.
+    Handover(NodeId),
+    /// An elected node's old primary data become a standby's.
+    Demote,
+    /// An elected standby becomes the primary.
+    Promote,
     /// Settings read again, files rendered, postgres and repmgrd told.
     Reload,
     /// A checkpoint before a stop.
@@ -58,10 +66,23 @@ pub enum Outcome {
     Planned(BootPlan),
     /// [`Op::Ask`]: the answer.
     Verdict(Verdict),
+    /// [`Op::Rejoin`]: what came of it.
+    Rejoined(Rejoined),
     /// [`Op::Look`]: what was seen.
     Saw(Finding),
     /// It failed.
     Failed(Fault),
+}
+
+/// What came of an attempt to rejoin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejoined {
+    /// The disk holds a standby of the new primary.
+    Standby,
+    /// Only a new copy helps; why.
+    CloneAnew(String),
+    /// The new primary cannot be used at the moment; why.
+    NoSource(String),
 }
 
 /// What a look at the open node can find.
@@ -73,8 +94,12 @@ pub enum Finding {
     CloneAnew(String),
     /// A primary that must not be open.
     MustClose(Reason),
+    /// A standby that holds WAL which the new primary never had.
+    Diverged(Reason),
     /// The standby has been promoted.
     Promoted,
+    /// The standby follows another primary now; which.
+    Follows(String),
 }
 
 /// A process that restarts by itself beside postgres.
@@ -182,6 +207,18 @@ pub enum Event {
     StopSignal(u8),
     /// HUP.
     ReloadSignal,
+    /// The lease of a primary has run out, or a later term is known.
+    LeaseLost(Reason),
+    /// A majority has granted this standby a term, or a person has taken one for this node.
+    Elected,
+    /// A person hands the cluster over to this node.
+    Handover(NodeId),
+    /// The open node should be looked at now; a fenced one asks at once.
+    Nudge,
+    /// A person closes this node; that is written down.
+    Fence,
+    /// A person lets it open again; that is written down.
+    Unfence,
 }
 
 /// What the machine wants done.

@@ -2,10 +2,10 @@
 //! each step; the documentation's diagram is made from the transitions that were seen.
 
 use super::{
-    Action, Daemon, Door, Event, Finding, Kind, Node, Note, Op, OpId, Outcome, Policy, Site, State,
-    Timer, step,
+    Action, Daemon, Door, End, Event, Finding, Kind, Node, Note, Op, OpId, Outcome, Policy,
+    Rejoined, Site, State, Timer, step,
 };
-use crate::domain::{Fault, Role, SystemId};
+use crate::domain::{Fault, NodeId, Role, SystemId, Timeline};
 use crate::plan::authority::{Reason, Verdict};
 use crate::plan::{BootPlan, Provision};
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -38,6 +38,7 @@ impl Place {
     pub(super) fn start(backups: bool) -> Self {
         let mut policy = Policy::new(
             Duration::from_secs(10),
+            Duration::from_secs(1),
             Some(Duration::from_secs(60)),
             backups,
         );
@@ -73,6 +74,7 @@ impl Place {
                 next.registered = !plan.register;
                 next.allowed = false;
             }
+            (Some(Op::Rejoin), Event::Done(_, Outcome::Rejoined(_))) => next.registered = false,
             (Some(Op::Register), Event::Done(_, Outcome::Ok)) => next.registered = true,
             (Some(Op::Ask), Event::Done(_, Outcome::Verdict(verdict))) => {
                 next.allowed = *verdict == Verdict::Open;
@@ -83,13 +85,17 @@ impl Place {
             (Some(Op::Look), Event::Done(_, Outcome::Saw(Finding::CloneAnew(_)))) => {
                 next.registered = false;
             }
-            (Some(Op::Look), Event::Done(_, Outcome::Saw(Finding::Promoted))) => {
+            (Some(Op::Promote), Event::Done(_, Outcome::Ok))
+            | (Some(Op::Look), Event::Done(_, Outcome::Saw(Finding::Promoted))) => {
                 next.allowed = true;
             }
             _ => {}
         }
         let (node, actions) = step(next.node, event.clone());
         next.node = node;
+        if matches!(next.node.state, State::Stopping(_, End::Fence(_))) {
+            next.allowed = false;
+        }
         for action in &actions {
             match action {
                 Action::Arm(timer, _) => {
@@ -145,6 +151,12 @@ impl Place {
             Event::Begin,
             Event::StopSignal(15),
             Event::ReloadSignal,
+            Event::LeaseLost(reason(1)),
+            Event::Elected,
+            Event::Handover(NodeId(2)),
+            Event::Nudge,
+            Event::Fence,
+            Event::Unfence,
             Event::Done(STALE, Outcome::Ok),
             Event::Ready(STALE),
             Event::PostmasterExited {
@@ -196,17 +208,32 @@ pub(super) const STALE: OpId = OpId(0);
 
 fn outcomes(op: Op) -> Vec<Outcome> {
     let mut all = match op {
-        Op::Survey => plans().into_iter().map(Outcome::Planned).collect(),
+        Op::Survey => plans()
+            .into_iter()
+            .map(Outcome::Planned)
+            .chain([Outcome::Verdict(Verdict::Closed(Reason::Operator))])
+            .collect(),
         Op::Ask => vec![
             Outcome::Verdict(Verdict::Open),
+            Outcome::Verdict(Verdict::Elected),
             Outcome::Verdict(Verdict::Closed(reason(1))),
             Outcome::Verdict(Verdict::Closed(reason(2))),
+            Outcome::Verdict(Verdict::Closed(superseded())),
+            Outcome::Verdict(Verdict::Closed(Reason::NotElected { why: "x".into() })),
+        ],
+        Op::Rejoin => vec![
+            Outcome::Rejoined(Rejoined::Standby),
+            Outcome::Rejoined(Rejoined::CloneAnew("x".into())),
+            Outcome::Rejoined(Rejoined::NoSource("x".into())),
         ],
         Op::Look => [
             Finding::Fine,
             Finding::Promoted,
+            Finding::Follows("x".into()),
             Finding::CloneAnew("x".into()),
             Finding::MustClose(reason(1)),
+            Finding::MustClose(superseded()),
+            Finding::Diverged(superseded()),
         ]
         .map(Outcome::Saw)
         .to_vec(),
@@ -224,6 +251,14 @@ fn reason(id: u64) -> Reason {
     }
 }
 
+fn superseded() -> Reason {
+    Reason::Superseded {
+        peer: "x".into(),
+        theirs: Timeline(2),
+        ours: Timeline(1),
+    }
+}
+
 /// Every plan that `plan::plan` can make.
 fn plans() -> Vec<BootPlan> {
     let plan = |provision, role, bootstrap, register| BootPlan {
@@ -233,7 +268,7 @@ fn plans() -> Vec<BootPlan> {
         register,
     };
     use Provision::{Adopt, Clone, Init};
-    use Role::{Primary, Standby};
+    use Role::{Primary, Standby, Witness};
     vec![
         plan(Init, Primary, true, true),
         plan(Clone, Standby, false, true),
@@ -242,6 +277,10 @@ fn plans() -> Vec<BootPlan> {
         plan(Adopt, Primary, true, true),
         plan(Adopt, Standby, false, false),
         plan(Adopt, Standby, false, true),
+        BootPlan::REJOIN,
+        plan(Init, Witness, true, true),
+        plan(Adopt, Witness, false, false),
+        plan(Adopt, Witness, true, false),
     ]
 }
 

@@ -5,6 +5,7 @@ use super::event::{Action, Daemon, Note, Op, Stop, Timer};
 use super::node::Turn;
 use super::state::{End, Rung, State};
 use crate::domain::{ExitCode, Fault};
+use crate::plan::authority::Reason;
 
 pub(super) const DAEMONS: [Daemon; 2] = [Daemon::Repmgrd, Daemon::Crond];
 
@@ -24,8 +25,15 @@ pub(super) fn begin(turn: &mut Turn, end: End, why: &'static str, detail: Option
         }
     }
     let ready = turn.node.postmaster.is_some_and(|p| p.ready);
-    if ready && matches!(end, End::Exit(_)) {
+    if ready && matches!(end, End::Exit(_) | End::Handover(_)) {
         turn.run(Op::Checkpoint);
+    }
+    match &end {
+        // The lease is kept meanwhile: time enough to send the standbys the last of the WAL.
+        End::Fence(Reason::Operator) => return enter(turn, Rung::Fast, end),
+        // A fence has its time by the clock of the others: no waiting for daemons, no checkpoint.
+        End::Fence(_) => return enter(turn, Rung::Immediate, end),
+        End::Exit(_) | End::Reclone | End::Rejoin(_) | End::Handover(_) => {}
     }
     arm(turn, Rung::Daemons);
     after_daemons(turn);
@@ -43,9 +51,38 @@ pub(super) fn give_up(turn: &mut Turn, fault: Fault) {
     begin(turn, End::Exit(exit), "cannot go on", None);
 }
 
+/// TERM, INT or QUIT.
+pub(super) fn stop_signal(turn: &mut Turn, number: u8) {
+    turn.node.stop_signals = turn.node.stop_signals.saturating_add(1);
+    match turn.node.state.clone() {
+        State::Stopping(rung, end) => stop_again(turn, rung, end, number),
+        State::Preflight
+        | State::Survey
+        | State::Configure
+        | State::Decide
+        | State::Fenced(_)
+        | State::Rejoin(_)
+        | State::Handover(_)
+        | State::Demote
+        | State::AwaitPrimary
+        | State::Init
+        | State::Clone
+        | State::Launch
+        | State::Bootstrap
+        | State::Scripts
+        | State::Register
+        | State::Settle
+        | State::Commit
+        | State::Opening
+        | State::Open
+        | State::Recover(_)
+        | State::Halted(_) => begin(turn, End::Exit(ExitCode::STOPPED), "asked to stop", None),
+    }
+}
+
 /// A stop signal while the ladder is already being climbed down. The second one that a person sends
 /// climbs faster; the first one only changes where the ladder leads.
-pub(super) fn stop_signal(turn: &mut Turn, rung: Rung, end: End, number: u8) {
+fn stop_again(turn: &mut Turn, rung: Rung, end: End, number: u8) {
     match end {
         End::Exit(_) if turn.node.stop_signals < 2 => {}
         End::Exit(_) => {
@@ -58,7 +95,7 @@ pub(super) fn stop_signal(turn: &mut Turn, rung: Rung, end: End, number: u8) {
             enter(turn, next, End::Exit(ExitCode::signal(number)));
         }
         // The port was being closed for another reason: the same rung now leads to the exit.
-        End::Fence(_) | End::Reclone => {
+        End::Fence(_) | End::Reclone | End::Rejoin(_) | End::Handover(_) => {
             let end = End::Exit(ExitCode::STOPPED);
             turn.act(Action::Say(Note::Entered {
                 from: turn.node.state.kind(),
@@ -92,6 +129,16 @@ pub(super) fn deadline(turn: &mut Turn, rung: Rung, end: End) {
         // is killed again until it is gone. For the exit the end of PID 1 takes it along.
         Rung::Kill if !matches!(end, End::Exit(_)) => enter(turn, Rung::Kill, end),
         Rung::Kill | Rung::Reap => arrive(turn, end),
+    }
+}
+
+/// Clients may not be served any longer while the way down has only begun.
+pub(super) fn hurry(turn: &mut Turn) {
+    if let State::Stopping(Rung::Daemons | Rung::Fast, end) = &turn.node.state
+        && turn.node.postmaster.is_some()
+    {
+        let end = end.clone();
+        enter(turn, Rung::Immediate, end);
     }
 }
 
@@ -147,7 +194,11 @@ fn enter(turn: &mut Turn, rung: Rung, end: End) {
                 turn.run(Op::EndAll);
                 arm(turn, rung);
             }
-            End::Fence(_) | End::Reclone => arrive(turn, end),
+            // Backends outlive a postmaster that was killed, and serve their clients to the end.
+            End::Fence(_) | End::Reclone | End::Rejoin(_) | End::Handover(_) => {
+                turn.run(Op::Clear);
+                arm(turn, rung);
+            }
         },
         (Rung::Daemons | Rung::Fast | Rung::Immediate | Rung::Kill, _) => {}
     }
@@ -166,11 +217,21 @@ fn arrive(turn: &mut Turn, end: End) {
             turn.act(Action::Halt(code));
         }
         End::Fence(reason) => super::step::fence(turn, reason),
-        End::Reclone => super::step::await_primary(turn, "the consumer port is closed"),
+        End::Handover(to) => super::cluster::hand_over(turn, to),
+        End::Rejoin(reason) => super::rejoin::begin(turn, reason),
+        End::Reclone => super::step::await_primary(turn, "the consumer port is closed", None),
     }
 }
 
 fn arm(turn: &mut Turn, rung: Rung) {
-    let after = turn.node.policy.rungs[rung as usize];
+    let urgent = match &turn.node.state {
+        State::Stopping(_, End::Fence(reason)) => *reason != Reason::Operator,
+        _ => false,
+    };
+    let after = if urgent && rung != Rung::Reap {
+        turn.node.policy.close / 2
+    } else {
+        turn.node.policy.rungs[rung as usize]
+    };
     turn.act(Action::Arm(Timer::Rung, after));
 }

@@ -30,6 +30,9 @@ pub(super) fn postmaster_exited(turn: &mut Turn, clean: bool, how: String) {
         | State::Configure
         | State::Decide
         | State::Fenced(_)
+        | State::Rejoin(_)
+        | State::Handover(_)
+        | State::Demote
         | State::AwaitPrimary
         | State::Init
         | State::Clone
@@ -103,6 +106,9 @@ pub(super) fn daemon_exited(turn: &mut Turn, daemon: Daemon, how: &str) {
         | State::Configure
         | State::Decide
         | State::Fenced(_)
+        | State::Rejoin(_)
+        | State::Handover(_)
+        | State::Demote
         | State::AwaitPrimary
         | State::Init
         | State::Clone

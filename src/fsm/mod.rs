@@ -5,14 +5,19 @@
 //! ignored here, so the runtime needs no judgement of its own.
 
 mod alarm;
+mod cluster;
 mod event;
 mod ladder;
 mod mend;
 mod node;
+mod rejoin;
 mod state;
 mod step;
+mod witness;
 
-pub use event::{Action, Daemon, Door, Event, Finding, Note, Op, OpId, Outcome, Site, Stop, Timer};
+pub use event::{
+    Action, Daemon, Door, Event, Finding, Note, Op, OpId, Outcome, Rejoined, Site, Stop, Timer,
+};
 pub use node::{Node, Policy, Postmaster};
 pub use state::{End, Kind, Resume, Rung, State};
 pub use step::step;

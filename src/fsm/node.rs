@@ -12,6 +12,8 @@ pub struct Policy {
     pub primary_wait: Option<Duration>,
     /// Deadlines of the ladder: daemons and checkpoint, fast, immediate, kill, reap.
     pub rungs: [Duration; 5],
+    /// How long closing for a fence may take: half of it for QUIT, then KILL.
+    pub close: Duration,
     /// Crashes of postgres that are mended in place within [`Policy::crash_window`].
     pub crash_limit: u8,
     /// See [`Policy::crash_limit`].
@@ -27,12 +29,18 @@ pub struct Policy {
 impl Policy {
     /// The policy for a grace period and a wait.
     #[must_use]
-    pub fn new(grace: Duration, primary_wait: Option<Duration>, backups: bool) -> Self {
+    pub fn new(
+        grace: Duration,
+        close: Duration,
+        primary_wait: Option<Duration>,
+        backups: bool,
+    ) -> Self {
         // In hundredths of the grace period; a tenth is left for the runtime and the engine.
         let part = |percent: u32| grace * percent / 100;
         Self {
             primary_wait,
             rungs: [part(15), part(50), part(10), part(5), part(10)],
+            close,
             crash_limit: 5,
             crash_window: Duration::from_secs(300),
             retries: 5,
@@ -80,6 +88,8 @@ pub struct Node {
     pub(super) attempts: u8,
     pub(super) unclean: bool,
     pub(super) stop_signals: u8,
+    /// Elected while it was closed: promoted as soon as it is open.
+    pub(super) elected: bool,
 }
 
 impl Node {
@@ -101,6 +111,7 @@ impl Node {
             attempts: 0,
             unclean: false,
             stop_signals: 0,
+            elected: false,
         }
     }
 
@@ -108,6 +119,12 @@ impl Node {
     #[must_use]
     pub fn waits_for(&self, id: OpId) -> bool {
         self.ops.iter().any(|(known, _)| *known == id)
+    }
+
+    /// Elected, and on its way to be promoted.
+    #[must_use]
+    pub const fn is_elected(&self) -> bool {
+        self.elected
     }
 
     /// The launch of a daemon that runs.

@@ -1,6 +1,6 @@
 //! The states, each with the sentence that an operator reads while the node is in it.
 
-use crate::domain::{ExitCode, Exposure};
+use crate::domain::{ExitCode, Exposure, NodeId};
 use crate::plan::authority::Reason;
 
 /// Where the node is.
@@ -14,8 +14,14 @@ pub enum State {
     Configure,
     /// Asks whether a primary may open here.
     Decide,
-    /// Must not open; keeps asking. No postmaster runs.
+    /// Must not open; keeps asking, unless a person has closed it. No postmaster runs.
     Fenced(Reason),
+    /// Another node was promoted: the data here become its standby. No postmaster runs.
+    Rejoin(Reason),
+    /// A planned change of the primary: closed in order, the successor is elected.
+    Handover(NodeId),
+    /// Elected anew: the old primary's data become a standby's, to be promoted.
+    Demote,
     /// A first-time slave waits for its master's consumer port.
     AwaitPrimary,
     /// initdb, in the staging directory.
@@ -81,6 +87,10 @@ pub enum End {
     Fence(Reason),
     /// The standby is cloned anew; its old copy stays until the new one streams.
     Reclone,
+    /// A planned change of the primary.
+    Handover(NodeId),
+    /// The node rejoins: a standby that holds WAL which the new primary never had.
+    Rejoin(Reason),
 }
 
 /// A state without its particulars: a row of the table.
@@ -96,6 +106,12 @@ pub enum Kind {
     Decide,
     /// See [`State::Fenced`].
     Fenced,
+    /// See [`State::Rejoin`].
+    Rejoin,
+    /// See [`State::Handover`].
+    Handover,
+    /// See [`State::Demote`].
+    Demote,
     /// See [`State::AwaitPrimary`].
     AwaitPrimary,
     /// See [`State::Init`].
@@ -130,12 +146,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every row, in the order of a boot.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Preflight,
         Self::Survey,
         Self::Configure,
         Self::Decide,
         Self::Fenced,
+        Self::Rejoin,
+        Self::Handover,
+        Self::Demote,
         Self::AwaitPrimary,
         Self::Init,
         Self::Clone,
@@ -199,9 +218,20 @@ impl Kind {
                 "asking the peers whether this node may open",
                 Closed,
             ),
-            Self::Fenced => (
-                "fenced",
-                "closed, and asking again until it is safe to open",
+            Self::Fenced => ("fenced", "closed until it is safe to open", Closed),
+            Self::Rejoin => (
+                "rejoin",
+                "becoming a standby of the node that was promoted",
+                Closed,
+            ),
+            Self::Handover => (
+                "handover",
+                "closed in order; the successor takes over",
+                Closed,
+            ),
+            Self::Demote => (
+                "demote",
+                "making the old primary's data a standby's, to be promoted to a new timeline",
                 Closed,
             ),
             Self::AwaitPrimary => (
@@ -260,6 +290,12 @@ impl Kind {
 }
 
 impl State {
+    /// Fenced, and asking again.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        matches!(self, Self::Fenced(reason) if reason.is_asked_again())
+    }
+
     /// The row of this state.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -269,6 +305,9 @@ impl State {
             Self::Configure => Kind::Configure,
             Self::Decide => Kind::Decide,
             Self::Fenced(_) => Kind::Fenced,
+            Self::Rejoin(_) => Kind::Rejoin,
+            Self::Handover(_) => Kind::Handover,
+            Self::Demote => Kind::Demote,
             Self::AwaitPrimary => Kind::AwaitPrimary,
             Self::Init => Kind::Init,
             Self::Clone => Kind::Clone,
@@ -282,7 +321,9 @@ impl State {
             Self::Open => Kind::Open,
             Self::Recover(_) => Kind::Recover,
             Self::Stopping(_, End::Exit(_)) => Kind::Stopping,
-            Self::Stopping(_, End::Fence(_) | End::Reclone) => Kind::Closing,
+            Self::Stopping(_, End::Fence(_) | End::Reclone | End::Rejoin(_) | End::Handover(_)) => {
+                Kind::Closing
+            }
             Self::Halted(_) => Kind::Halted,
         }
     }

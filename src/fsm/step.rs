@@ -1,12 +1,15 @@
 //! One step. No `_` arm stands for states: a new state must be thought about here.
 
 use super::alarm;
+use super::cluster;
 use super::event::{Action, Daemon, Door, Event, Finding, Note, Op, OpId, Outcome, Site, Timer};
 use super::ladder;
 use super::mend::{self, backoff};
 use super::node::{Node, Turn};
+use super::rejoin;
 use super::state::{End, State};
-use crate::domain::{ExitCode, Fault, Role};
+use super::witness;
+use crate::domain::{Fault, Role};
 use crate::plan::authority::{Reason, Verdict};
 use crate::plan::{BootPlan, Provision};
 use std::time::Duration;
@@ -55,7 +58,13 @@ fn hear(turn: &mut Turn, event: Event) {
             }
         }
         Event::Timer(timer) => alarm::fired(turn, timer),
-        Event::StopSignal(number) => stop_signal(turn, number),
+        Event::LeaseLost(reason) => cluster::lease_lost(turn, reason),
+        Event::Elected => cluster::elected(turn),
+        Event::Handover(to) => cluster::handover(turn, to),
+        Event::Nudge => cluster::nudge(turn),
+        Event::Fence => cluster::close(turn),
+        Event::Unfence => cluster::reopen(turn),
+        Event::StopSignal(number) => ladder::stop_signal(turn, number),
         Event::ReloadSignal => {
             if turn.node.state == State::Open {
                 if !turn.is_running(Op::Reload) {
@@ -67,34 +76,6 @@ fn hear(turn: &mut Turn, event: Event) {
                         .into(),
                 )));
             }
-        }
-    }
-}
-
-/// TERM, INT or QUIT.
-fn stop_signal(turn: &mut Turn, number: u8) {
-    turn.node.stop_signals = turn.node.stop_signals.saturating_add(1);
-    match turn.node.state.clone() {
-        State::Stopping(rung, end) => ladder::stop_signal(turn, rung, end, number),
-        State::Preflight
-        | State::Survey
-        | State::Configure
-        | State::Decide
-        | State::Fenced(_)
-        | State::AwaitPrimary
-        | State::Init
-        | State::Clone
-        | State::Launch
-        | State::Bootstrap
-        | State::Scripts
-        | State::Register
-        | State::Settle
-        | State::Commit
-        | State::Opening
-        | State::Open
-        | State::Recover(_)
-        | State::Halted(_) => {
-            ladder::begin(turn, End::Exit(ExitCode::STOPPED), "asked to stop", None);
         }
     }
 }
@@ -113,11 +94,18 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
         }
         (Op::Survey, Outcome::Planned(plan)) => {
             turn.node.plan = Some(plan);
-            turn.go(State::Configure, "the boot is planned", Some(shown(&plan)));
+            turn.go(
+                State::Configure,
+                "the boot is planned",
+                Some(plan.to_string()),
+            );
             turn.run(Op::Configure);
         }
+        // A person closed it in an earlier life.
+        (Op::Survey, Outcome::Verdict(Verdict::Closed(reason))) => fence(turn, reason),
         (Op::Configure, Outcome::Ok) => configured(turn),
         (Op::Ask, Outcome::Verdict(verdict)) => judged(turn, verdict),
+        (Op::AwaitPrimary, Outcome::Ok) if witness::is(turn) => witness::init(turn),
         (Op::AwaitPrimary, Outcome::Ok) => {
             turn.go(
                 State::Clone,
@@ -126,9 +114,17 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
             );
             turn.run(Op::Clone);
         }
+        (Op::Rejoin, Outcome::Rejoined(how)) => rejoin::rejoined(turn, how),
+        (Op::Rejoin, Outcome::Failed(fault)) => rejoin::failed(turn, fault),
         (Op::Init, Outcome::Ok) => launch_technical(turn, "the cluster is created"),
         (Op::Clone, Outcome::Ok) => register(turn, "the clone is complete"),
         (Op::Bootstrap, Outcome::Ok) => match turn.node.plan {
+            // The user's scripts are for the user's databases.
+            Some(BootPlan {
+                provision: Provision::Init,
+                role: Role::Witness,
+                ..
+            }) => register(turn, "users and the extension are there"),
             Some(BootPlan {
                 provision: Provision::Init,
                 ..
@@ -165,7 +161,15 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
             }
             opening(turn, "the data is in its place");
         }
+        (Op::Clear, _) if matches!(turn.node.state, State::Stopping(..)) => {
+            ladder::all_ended(turn);
+        }
         (Op::Clear, Outcome::Ok) => mend::cleared(turn),
+        (Op::Handover(_), Outcome::Ok) => cluster::handed_over(turn, None),
+        (Op::Handover(_), Outcome::Failed(fault)) => cluster::handed_over(turn, Some(fault)),
+        (Op::Demote, Outcome::Ok) => cluster::demoted(turn),
+        (Op::Promote, Outcome::Ok) => cluster::promoted(turn),
+        (Op::Promote, Outcome::Failed(fault)) => ladder::give_up(turn, fault),
         (Op::Look, Outcome::Saw(finding)) => saw(turn, finding),
         (Op::Warm, Outcome::Ok) => {}
         (Op::Reload, Outcome::Ok) => {
@@ -192,7 +196,11 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
         (_, Outcome::Failed(fault)) => failed(turn, fault),
         (
             op,
-            outcome @ (Outcome::Ok | Outcome::Planned(_) | Outcome::Verdict(_) | Outcome::Saw(_)),
+            outcome @ (Outcome::Ok
+            | Outcome::Planned(_)
+            | Outcome::Verdict(_)
+            | Outcome::Rejoined(_)
+            | Outcome::Saw(_)),
         ) => ladder::give_up(
             turn,
             Fault::Bug(format!("{op:?} cannot end in {outcome:?}")),
@@ -213,7 +221,7 @@ fn failed(turn: &mut Turn, fault: Fault) {
     }
 }
 
-fn remark(turn: &mut Turn, fault: Fault, next: &'static str, after: Duration) {
+pub(super) fn remark(turn: &mut Turn, fault: Fault, next: &'static str, after: Duration) {
     turn.act(Action::Say(Note::Failed {
         fault,
         next,
@@ -225,11 +233,24 @@ const WARM_AGAIN: Duration = Duration::from_secs(15);
 
 fn configured(turn: &mut Turn) {
     match turn.node.plan {
+        Some(
+            plan @ BootPlan {
+                role: Role::Witness,
+                ..
+            },
+        ) => witness::configured(turn, plan),
+        Some(BootPlan {
+            provision: Provision::Rejoin,
+            ..
+        }) => {
+            turn.go(State::Decide, "a rewind of the data was interrupted", None);
+            turn.run(Op::Ask);
+        }
         Some(BootPlan {
             provision: Provision::Clone,
             ..
         }) => {
-            await_primary(turn, "the disk is empty and this node is a slave");
+            await_primary(turn, "the disk is empty and this node is a slave", None);
         }
         Some(BootPlan {
             role: Role::Standby,
@@ -275,6 +296,11 @@ fn judged(turn: &mut Turn, verdict: Verdict) {
         ) => {
             launch_technical(turn, "this node may be primary, and settings have changed");
         }
+        // Half rewound, or superseded: never to be opened as it is, whoever says so.
+        (Verdict::Open, Some(plan)) if plan.provision == Provision::Rejoin => {
+            fence(turn, rejoin::no_source("it was superseded"));
+        }
+        (Verdict::Elected, plan) => cluster::demote(turn, plan),
         (Verdict::Open, _) => opening(turn, "this node may be primary"),
         (Verdict::Closed(reason), _) => fence(turn, reason),
     }
@@ -282,26 +308,39 @@ fn judged(turn: &mut Turn, verdict: Verdict) {
 
 /// Closed, and asking again.
 pub(super) fn fence(turn: &mut Turn, reason: Reason) {
+    if reason.is_superseded() {
+        return rejoin::begin(turn, reason);
+    }
     let known = matches!(&turn.node.state, State::Fenced(same) if *same == reason);
     if !known {
         let detail = Some(reason.to_string());
         if turn.node.state.kind() == super::Kind::Fenced {
             turn.act(Action::Say(Note::Remark(format!("still fenced: {reason}"))));
         }
-        turn.go(State::Fenced(reason), "it is not safe to open", detail);
+        let why = match reason.is_asked_again() {
+            true => "it is not safe to open",
+            false => "a person keeps it closed",
+        };
+        turn.go(State::Fenced(reason), why, detail);
     }
-    turn.act(Action::Arm(Timer::Ask, turn.node.policy.ask_every));
+    if turn.node.state.asks() {
+        turn.act(Action::Arm(Timer::Ask, turn.node.policy.ask_every));
+    }
 }
 
 /// A first-time slave, or one that is cloned anew.
-pub(super) fn await_primary(turn: &mut Turn, why: &'static str) {
+pub(super) fn await_primary(turn: &mut Turn, why: &'static str, detail: Option<String>) {
     turn.node.plan = Some(BootPlan {
         provision: Provision::Clone,
         role: Role::Standby,
         bootstrap: false,
         register: true,
     });
-    turn.go(State::AwaitPrimary, why, None);
+    wait_for_primary(turn, why, detail);
+}
+
+pub(super) fn wait_for_primary(turn: &mut Turn, why: &'static str, detail: Option<String>) {
+    turn.go(State::AwaitPrimary, why, detail);
     turn.run(Op::AwaitPrimary);
     if let Some(limit) = turn.node.policy.primary_wait {
         turn.act(Action::Arm(Timer::PrimaryWait, limit));
@@ -315,7 +354,7 @@ pub(super) fn site(turn: &Turn) -> Site {
             ..
         }) => Site::Staging,
         Some(BootPlan {
-            provision: Provision::Adopt,
+            provision: Provision::Adopt | Provision::Rejoin,
             ..
         })
         | None => Site::Live,
@@ -328,7 +367,7 @@ pub(super) fn launch_technical(turn: &mut Turn, why: &'static str) {
     turn.launch(Door::Technical, site);
 }
 
-fn register(turn: &mut Turn, why: &'static str) {
+pub(super) fn register(turn: &mut Turn, why: &'static str) {
     turn.go(State::Register, why, None);
     turn.run(Op::Register);
 }
@@ -375,6 +414,7 @@ fn ready(turn: &mut Turn, launch: OpId) {
                 turn.start(Daemon::Crond);
             }
             warm(turn);
+            cluster::opened(turn);
             turn.act(Action::Arm(Timer::Look, turn.node.policy.ask_every));
         }
         State::Preflight
@@ -382,6 +422,9 @@ fn ready(turn: &mut Turn, launch: OpId) {
         | State::Configure
         | State::Decide
         | State::Fenced(_)
+        | State::Rejoin(_)
+        | State::Handover(_)
+        | State::Demote
         | State::AwaitPrimary
         | State::Init
         | State::Clone
@@ -406,23 +449,25 @@ pub(super) fn warm(turn: &mut Turn) {
 }
 
 fn saw(turn: &mut Turn, finding: Finding) {
+    if witness::is(turn) && finding != Finding::Fine {
+        let why = format!("a witness has no data, and its look ended in {finding:?}");
+        return ladder::give_up(turn, Fault::Bug(why));
+    }
     match finding {
         Finding::Fine => {}
-        Finding::Promoted => {
-            if let Some(plan) = &mut turn.node.plan {
-                plan.role = Role::Primary;
-            }
-            turn.act(Action::Say(Note::Remark(
-                "this node is the primary now: backups and configuration follow".into(),
-            )));
-            if !turn.is_running(Op::Reload) {
-                turn.run(Op::Reload);
-            }
-            warm(turn);
+        Finding::Promoted => cluster::promoted(turn),
+        Finding::Follows(primary) => {
+            turn.act(Action::Say(Note::Remark(format!("follows {primary} now"))));
+            cluster::restart_repmgrd(turn);
         }
         Finding::CloneAnew(why) => {
             let sentence = "the standby cannot be mended in place and is cloned anew";
             return ladder::begin(turn, End::Reclone, sentence, Some(why));
+        }
+        Finding::Diverged(reason) => {
+            let detail = Some(reason.to_string());
+            let sentence = "the standby holds WAL that the new primary never had";
+            return ladder::begin(turn, End::Rejoin(reason), sentence, detail);
         }
         Finding::MustClose(reason) => {
             let detail = Some(reason.to_string());
@@ -431,18 +476,4 @@ fn saw(turn: &mut Turn, finding: Finding) {
         }
     }
     turn.act(Action::Arm(Timer::Look, turn.node.policy.ask_every));
-}
-
-/// The plan in words.
-fn shown(plan: &BootPlan) -> String {
-    let what = match plan.provision {
-        Provision::Init => "create a new cluster",
-        Provision::Clone => "clone the primary",
-        Provision::Adopt => "start what is on the disk",
-    };
-    let mut text = format!("{what}, as {}", plan.role);
-    if plan.provision == Provision::Adopt && plan.bootstrap {
-        text.push_str(", settings have changed");
-    }
-    text
 }

@@ -1,7 +1,10 @@
 use super::explore::{self, Edge, Place, halted, listens};
-use super::{Action, Daemon, Door, End, Event, Kind, Note, Op, Outcome, Site, State, Stop, Timer};
+use super::{
+    Action, Daemon, Door, End, Event, Kind, Node, Note, Op, Outcome, Site, State, Stop, Timer,
+};
 use crate::domain::{ExitCode, Exposure, Role};
 use crate::plan::Provision;
+use crate::plan::authority::Reason;
 use std::collections::BTreeSet;
 
 #[test]
@@ -13,6 +16,7 @@ fn every_step_keeps_the_rules() {
         doors(edge);
         daemons(edge);
         data(edge);
+        votes(edge);
         stale_and_end(edge);
         spoken(edge);
         never_stuck(edge.after);
@@ -55,9 +59,9 @@ fn doors(edge: &Edge<'_>) {
                         edge.after.registered,
                         "opens before repmgr knows it: {edge:?}"
                     );
-                    let standby = edge.after.node.plan.unwrap().role == Role::Standby;
+                    let primary = plan.role == Role::Primary;
                     assert!(
-                        standby || edge.after.allowed,
+                        !primary || edge.after.allowed,
                         "opens without leave: {edge:?}"
                     );
                 }
@@ -104,6 +108,13 @@ fn data(edge: &Edge<'_>) {
             match op {
                 Op::Init => assert_eq!(kind, Kind::Init),
                 Op::Clone => assert_eq!(kind, Kind::Clone),
+                Op::Rejoin => {
+                    assert_eq!(kind, Kind::Rejoin);
+                    assert!(
+                        edge.after.node.postmaster.is_none(),
+                        "a rewind under a live server"
+                    );
+                }
                 Op::Commit => {
                     assert_eq!(kind, Kind::Commit);
                     assert!(
@@ -114,6 +125,22 @@ fn data(edge: &Edge<'_>) {
                 Op::Clear => assert!(edge.after.node.postmaster.is_none()),
                 _ => {}
             }
+        }
+    }
+}
+
+/// A witness stays one, and does nothing that only data calls for.
+fn votes(edge: &Edge<'_>) {
+    let is = |node: &Node| node.plan.is_some_and(|p| p.role == Role::Witness);
+    // After a fence it looks at its disk anew, as at a boot.
+    if !is(&edge.before.node) || edge.before.node.state == State::Fenced(Reason::Operator) {
+        return;
+    }
+    assert!(is(&edge.after.node), "{edge:?}");
+    for action in edge.actions {
+        if let Action::Run(_, op) = action {
+            let data = matches!(op, Op::Ask | Op::Clone | Op::Scripts | Op::Warm);
+            assert!(!data, "{edge:?}");
         }
     }
 }
@@ -160,6 +187,8 @@ fn never_stuck(place: &Place) {
         || !own.is_empty()
         || node.postmaster.is_some()
         || halted(node)
+        // For a person.
+        || node.state == State::Fenced(Reason::Operator)
         || !begun;
     assert!(moves, "nothing is awaited: {place:?}");
     if matches!(node.state, State::Stopping(..)) {
@@ -197,7 +226,7 @@ fn a_stop_ends_even_when_everything_hangs() {
 fn the_ladder_fits_into_the_grace_period() {
     for seconds in [3, 10, 60, 600] {
         let grace = std::time::Duration::from_secs(seconds);
-        let policy = super::Policy::new(grace, None, true);
+        let policy = super::Policy::new(grace, std::time::Duration::from_secs(1), None, true);
         let sum: std::time::Duration = policy.rungs.iter().sum();
         assert!(sum <= grace * 9 / 10, "{sum:?} of {grace:?}");
     }
@@ -286,6 +315,28 @@ fn boots_take_the_way_that_the_contract_names() {
         (
             plan(Provision::Adopt, Role::Standby, false, false),
             vec![Opening, Open],
+        ),
+        (
+            plan(Provision::Init, Role::Witness, true, true),
+            vec![
+                AwaitPrimary,
+                Init,
+                Launch,
+                Bootstrap,
+                Register,
+                Settle,
+                Commit,
+                Opening,
+                Open,
+            ],
+        ),
+        (
+            plan(Provision::Adopt, Role::Witness, false, false),
+            vec![Opening, Open],
+        ),
+        (
+            plan(Provision::Adopt, Role::Witness, true, false),
+            vec![Launch, Bootstrap, Settle, Commit, Opening, Open],
         ),
     ] {
         let (_, path) = drive(Place::start(true), Open, plan);
@@ -419,3 +470,6 @@ fn state_machine_document() {
         "docs/state-machine.md is stale: BLESS=1 cargo test --lib state_machine_document"
     );
 }
+
+#[path = "person_tests.rs"]
+mod person;

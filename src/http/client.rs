@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 client: one request on one stream, with a limit on the answer.
 
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -56,12 +56,49 @@ pub async fn exchange<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let request = Request::builder()
-        .method(method)
+    let request = Request::builder().method(method).uri(path);
+    send(stream, host, request, Bytes::new(), limit).await
+}
+
+/// As [`exchange`], a POST with headers and a body.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn post<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    headers: &[(&'static str, String)],
+    body: Vec<u8>,
+    limit: usize,
+) -> Result<Answer, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut request = Request::builder()
+        .method(Method::POST)
         .uri(path)
+        .header(header::CONTENT_TYPE, "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    send(stream, host, request, body.into(), limit).await
+}
+
+async fn send<S>(
+    stream: S,
+    host: &str,
+    request: hyper::http::request::Builder,
+    body: Bytes,
+    limit: usize,
+) -> Result<Answer, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let request = request
         .header(header::HOST, host)
         .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(body))
         .map_err(|source| ClientError::Request {
             host: host.to_owned(),
             source,

@@ -4,6 +4,7 @@
 use super::server::{HttpError, Shown, reply, router};
 use crate::domain::Health;
 use axum::Router;
+use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
@@ -26,9 +27,65 @@ pub enum Command {
         /// The answer.
         reply: Reply,
     },
+    /// Hand over to another node.
+    Switchover {
+        /// Its name; the best standby when there is none.
+        to: Option<String>,
+        /// Change nothing.
+        dry_run: bool,
+        /// The answer.
+        reply: Reply,
+    },
+    /// repmgr asks, instead of acting itself.
+    Hook {
+        /// What it would do.
+        call: HookCall,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Try to become the new primary's standby now, or only say what would happen.
+    Rejoin {
+        /// Change nothing.
+        dry_run: bool,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Maintenance begins or ends: while it lasts nobody is elected.
+    Pause {
+        /// Begins.
+        paused: bool,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Close this node until a person opens it again, or let it open again.
+    Fence {
+        /// Close.
+        closed: bool,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Make this node the primary without an election.
+    Promote {
+        /// Whether the person knows what that may cost.
+        force: bool,
+        /// The answer.
+        reply: Reply,
+    },
 }
 
-/// The pages of [`router`], and `POST /reload`.
+/// What repmgrd would do (`repmgr.conf`: `failover_validation_command`, `promote_command`,
+/// `follow_command`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookCall {
+    /// Be the new primary: may it?
+    Validate,
+    /// Promote this node.
+    Promote,
+    /// Follow another primary.
+    Follow,
+}
+
+/// The pages of [`router`], and `POST` for each command.
 pub fn control_router(shown: Shown, commands: mpsc::Sender<Command>) -> Router {
     let route = |make: fn(Reply) -> Command| {
         let commands = commands.clone();
@@ -37,10 +94,88 @@ pub fn control_router(shown: Shown, commands: mpsc::Sender<Command>) -> Router {
             async move { ask(&commands, make).await }
         })
     };
-    router(shown).route("/reload", route(|reply| Command::Reload { reply }))
+    let switchover = {
+        let commands = commands.clone();
+        post(move |Query(query): Query<Vec<(String, String)>>| {
+            let commands = commands.clone();
+            async move {
+                let find = |name: &str| query.iter().find(|(n, _)| n == name);
+                let to = find("to").map(|(_, value)| value.clone());
+                let dry_run = find("dry_run").is_some();
+                let make = |reply| Command::Switchover { to, dry_run, reply };
+                ask(&commands, make).await
+            }
+        })
+    };
+    let hook = |call: HookCall| {
+        let commands = commands.clone();
+        post(move || {
+            let commands = commands.clone();
+            async move { ask(&commands, |reply| Command::Hook { call, reply }).await }
+        })
+    };
+    router(shown)
+        .route("/switchover", switchover)
+        .route("/hook/validate", hook(HookCall::Validate))
+        .route("/hook/promote", hook(HookCall::Promote))
+        .route("/hook/follow", hook(HookCall::Follow))
+        .route("/reload", route(|reply| Command::Reload { reply }))
+        .route(
+            "/rejoin",
+            route(|reply| Command::Rejoin {
+                dry_run: false,
+                reply,
+            }),
+        )
+        .route(
+            "/rejoin/dry-run",
+            route(|reply| Command::Rejoin {
+                dry_run: true,
+                reply,
+            }),
+        )
+        .route(
+            "/pause",
+            route(|reply| Command::Pause {
+                paused: true,
+                reply,
+            }),
+        )
+        .route(
+            "/resume",
+            route(|reply| Command::Pause {
+                paused: false,
+                reply,
+            }),
+        )
+        .route(
+            "/fence",
+            route(|reply| Command::Fence {
+                closed: true,
+                reply,
+            }),
+        )
+        .route(
+            "/unfence",
+            route(|reply| Command::Fence {
+                closed: false,
+                reply,
+            }),
+        )
+        .route(
+            "/promote",
+            route(|reply| Command::Promote {
+                force: false,
+                reply,
+            }),
+        )
+        .route(
+            "/promote/force",
+            route(|reply| Command::Promote { force: true, reply }),
+        )
 }
 
-async fn ask(commands: &mpsc::Sender<Command>, make: fn(Reply) -> Command) -> Response {
+async fn ask(commands: &mpsc::Sender<Command>, make: impl FnOnce(Reply) -> Command) -> Response {
     let gone = || Health {
         ok: false,
         why: "the node is stopping".to_owned(),

@@ -84,3 +84,41 @@ async fn a_stale_socket_is_replaced_and_a_file_is_not() {
     assert!(error.to_string().contains("file"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
+
+#[tokio::test]
+async fn each_decision_of_a_person_has_a_page_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(SOCKET);
+    let (_tell, shown) = shown(samples::standby());
+    let (commands, mut runtime) = mpsc::channel(1);
+    tokio::spawn(serve(
+        bind(&path).unwrap(),
+        control_router(shown, commands),
+        std::future::pending(),
+    ));
+    tokio::spawn(async move {
+        while let Some(command) = runtime.recv().await {
+            let (reply, why) = match command {
+                Command::Pause { paused, reply } => (reply, format!("pause {paused}")),
+                Command::Fence { closed, reply } => (reply, format!("fence {closed}")),
+                Command::Promote { force, reply } => (reply, format!("promote {force}")),
+                other => panic!("{other:?}"),
+            };
+            reply.send(Health { ok: true, why }).unwrap();
+        }
+    });
+    for (page, want) in [
+        ("/pause", "pause true"),
+        ("/resume", "pause false"),
+        ("/fence", "fence true"),
+        ("/unfence", "fence false"),
+        ("/promote", "promote false"),
+        ("/promote/force", "promote true"),
+    ] {
+        let answer = ask(&path, Method::POST, page).await;
+        let health: Health = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(health.why, want);
+        assert_eq!(answer.status, 200);
+        assert_eq!(ask(&path, Method::GET, page).await.status, 405);
+    }
+}

@@ -9,7 +9,8 @@
 //!   `?replication_state=streaming` adds that; `?tag_x=y` is 503 unless the tag is defined, and none is.
 //!   A query that cannot be honoured is 503 (`patroni/api.py`, `do_GET`).
 //! - `/read-only`: as `/replica` (its limits too), also on the primary, whatever the query.
-//! - `/readiness`: the leader, or up, streaming and not too far behind.
+//! - `/readiness`: the leader, or up, streaming and not too far behind; a witness (Patroni has none) that
+//!   is registered. It never serves clients: `/primary`, `/replica` and `/read-only` are 503.
 //! - `/health`: PostgreSQL is up and running.
 //! - `/liveness`: the loop turns; no SQL.
 //!
@@ -137,6 +138,7 @@ pub fn decide(check: Check, status: &Status, ask: &Ask) -> Health {
         Check::Primary => primary(status),
         Check::Replica => replica(status, ask),
         Check::ReadOnly => primary(status).or_else(|_| replica(status, ask)),
+        Check::Readiness if status.role == Some(Role::Witness) => ready_witness(status),
         Check::Readiness => primary(status).or_else(|_| ready_standby(status, ask)),
     };
     match answer {
@@ -179,6 +181,7 @@ fn primary(status: &Status) -> Result<String, String> {
     match status.role {
         Some(Role::Primary) => Ok("open as the primary".to_owned()),
         Some(Role::Standby) => Err("open, but a standby".to_owned()),
+        Some(Role::Witness) => Err("open, but a witness".to_owned()),
         None => Err("open, but its role is not known yet".to_owned()),
     }
 }
@@ -188,6 +191,7 @@ fn standby(status: &Status) -> Result<(), String> {
     match status.role {
         Some(Role::Standby) => Ok(()),
         Some(Role::Primary) => Err("open, but the primary".to_owned()),
+        Some(Role::Witness) => Err("open, but a witness".to_owned()),
         None => Err("open, but its role is not known yet".to_owned()),
     }
 }
@@ -224,6 +228,16 @@ fn ready_standby(status: &Status, ask: &Ask) -> Result<String, String> {
             within(status, limit).map(|lag| format!("open as a standby, streaming, {lag}"))
         }
         (Some(_), false) => Err("open as a standby, but does not stream".to_owned()),
+    }
+}
+
+/// Its vote counts once its own copy of repmgr's table has it.
+fn ready_witness(status: &Status) -> Result<String, String> {
+    open(status)?;
+    let ours = |m: &&crate::domain::MemberView| m.node_id == status.node_id && m.kind == "witness";
+    match status.members.iter().find(ours) {
+        Some(_) => Ok("open as a witness, registered".to_owned()),
+        None => Err("open, but not registered as a witness".to_owned()),
     }
 }
 

@@ -24,7 +24,8 @@ const CHECKS: [Check; 6] = [
 fn everything() -> Vec<Status> {
     let mut all = Vec::new();
     for exposure in [Exposure::Closed, Exposure::Technical, Exposure::Consumer] {
-        for role in [None, Some(Role::Primary), Some(Role::Standby)] {
+        let roles = [Role::Primary, Role::Standby, Role::Witness];
+        for role in roles.map(Some).into_iter().chain([None]) {
             for streaming in [None, Some(false), Some(true)] {
                 for lag_bytes in [None, Some(0), Some(READY_LAG), Some(READY_LAG + 1)] {
                     for up in [false, true] {
@@ -32,6 +33,8 @@ fn everything() -> Vec<Status> {
                         (s.exposure, s.role) = (exposure, role);
                         (s.streaming, s.lag_bytes) = (streaming, lag_bytes);
                         s.children[0].pid = up.then_some(40);
+                        all.push(s.clone());
+                        s.members[1].kind = "witness".into();
                         all.push(s);
                     }
                 }
@@ -46,6 +49,7 @@ fn expected(check: Check, s: &Status, ask: &Ask) -> bool {
     let open = s.exposure == Exposure::Consumer && s.children[0].pid.is_some();
     let primary = open && s.role == Some(Role::Primary);
     let standby = open && s.role == Some(Role::Standby);
+    let witness = open && s.role == Some(Role::Witness);
     let streams = s.streaming == Some(true);
     let within = |limit| s.lag_bytes.is_some_and(|lag| lag <= limit);
     let replica = standby && ask.cannot.is_none() && ask.lag.is_none_or(within);
@@ -57,6 +61,7 @@ fn expected(check: Check, s: &Status, ask: &Ask) -> bool {
         Check::ReadOnly => primary || replica,
         Check::Readiness => {
             primary
+                || witness && s.members[1].kind == "witness"
                 || standby
                     && ask.cannot.is_none()
                     && match ask.lag {
@@ -93,7 +98,7 @@ fn every_check_on_every_status_with_every_query() {
             }
         }
     }
-    assert_eq!(cases, 3 * 3 * 3 * 4 * 2 * 6 * 7);
+    assert_eq!(cases, 3 * 4 * 3 * 4 * 2 * 2 * 6 * 7);
 }
 
 #[test]
@@ -113,6 +118,20 @@ fn the_reason_is_one_a_person_can_use() {
     let mut s = samples::standby();
     assert_eq!(why(Check::Replica, &s, &[]), "open as a standby");
     assert_eq!(why(Check::Primary, &s, &[]), "open, but a standby");
+    let mut w = samples::standby();
+    w.role = Some(Role::Witness);
+    for check in [Check::Primary, Check::Replica, Check::ReadOnly] {
+        assert_eq!(why(check, &w, &[]), "open, but a witness");
+    }
+    assert_eq!(
+        why(Check::Readiness, &w, &[]),
+        "open, but not registered as a witness"
+    );
+    w.members[1].kind = "witness".into();
+    assert_eq!(
+        why(Check::Readiness, &w, &[("lag", "1MB")]),
+        "open as a witness, registered"
+    );
     s.lag_bytes = Some(20 << 20);
     assert_eq!(
         why(Check::Replica, &s, &[("lag", "16MB")]),

@@ -121,6 +121,7 @@ impl Collector for Scrape {
         let mut out = Out(encoder);
         self.node(&mut out)?;
         self.replication(&mut out)?;
+        self.election(&mut out)?;
         self.processes(&mut out)?;
         self.boot(&mut out)?;
         self.backups(&mut out)
@@ -163,9 +164,13 @@ impl Scrape {
         )?;
         out.gauges(
             ("role", None),
-            "1 for the role that the node has, 0 for the other; both 0 while it is not known.",
-            [(Role::Primary, "primary"), (Role::Standby, "standby")]
-                .map(|(role, name)| (vec![("role", name)], one_if(s.role == Some(role)))),
+            "1 for the role that the node has, 0 for the others; all 0 while it is not known.",
+            [
+                (Role::Primary, "primary"),
+                (Role::Standby, "standby"),
+                (Role::Witness, "witness"),
+            ]
+            .map(|(role, name)| (vec![("role", name)], one_if(s.role == Some(role)))),
         )?;
         out.gauges(
             ("exposure", None),
@@ -226,6 +231,27 @@ impl Scrape {
             "Standby: time since the last replayed commit, 0 when nothing is left to replay.",
             s.lag_ms.map(seconds),
         )?;
+        let sync = s.synchronous.as_ref();
+        out.gauge(
+            ("synchronous_required", None),
+            "Primary: standbys that must have a commit on disk, by the settings.",
+            sync.map(|v| v.required as u64),
+        )?;
+        out.gauge(
+            ("synchronous_in_force", None),
+            "Primary: standbys that a commit waits for at the moment.",
+            sync.map(|v| v.in_force as u64),
+        )?;
+        out.gauge(
+            ("synchronous_streaming", None),
+            "Primary: standbys that can confirm a commit.",
+            sync.map(|v| v.streaming.len() as u64),
+        )?;
+        out.gauge(
+            ("synchronous_short", SECONDS),
+            "Primary: how long fewer standbys have streamed than are required; 0 when enough do.",
+            sync.map(|v| v.short_since_ms.map_or(0.0, |since| self.age(since))),
+        )?;
         fn member(m: &crate::domain::MemberView) -> Labels<'_> {
             vec![("member", m.name.0.as_str()), ("kind", m.kind.as_str())]
         }
@@ -247,6 +273,50 @@ impl Scrape {
             s.members
                 .iter()
                 .filter_map(|m| Some((member(m), m.lag_bytes?))),
+        )
+    }
+
+    fn election(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Some(e) = &self.status.election else {
+            return Ok(());
+        };
+        out.gauge(
+            ("term", None),
+            "The latest term that the node knows of.",
+            Some(e.term),
+        )?;
+        out.gauge(
+            ("leads", None),
+            "1 while the node is the one elected last, as far as it knows.",
+            Some(one_if(e.leads)),
+        )?;
+        out.gauge(
+            ("lease", SECONDS),
+            "While it leads: how long it may stay open without another answer; inf: without end.",
+            e.leads
+                .then(|| e.lease.left_ms(self.now_ms).map_or(f64::INFINITY, seconds)),
+        )?;
+        out.gauge(
+            ("primary_heard_age", SECONDS),
+            "Time since the primary was heard.",
+            e.heard_at_ms.map(|at| self.age(at)),
+        )?;
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        out.gauge(("voters", None), "All voters.", Some(count(e.voters)))?;
+        out.gauge(
+            ("voters_majority", None),
+            "So many voters elect.",
+            Some(count(e.majority)),
+        )?;
+        out.gauge(
+            ("voters_reached", None),
+            "While it leads: voters that have answered within a lease, itself included.",
+            e.reached.map(count),
+        )?;
+        out.gauge(
+            ("paused", None),
+            "1 during a maintenance, while nobody is elected.",
+            Some(one_if(e.paused)),
         )
     }
 

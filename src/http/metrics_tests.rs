@@ -1,6 +1,7 @@
 //! Scrapes.
 
 use super::*;
+use crate::domain::{ElectionView, LeaseView};
 use crate::http::samples;
 
 #[test]
@@ -26,10 +27,11 @@ fn a_scrape_shows_the_node() {
     # TYPE pgnode_state_seconds gauge
     # UNIT pgnode_state_seconds seconds
     pgnode_state_seconds 600.0
-    # HELP pgnode_role 1 for the role that the node has, 0 for the other; both 0 while it is not known.
+    # HELP pgnode_role 1 for the role that the node has, 0 for the others; all 0 while it is not known.
     # TYPE pgnode_role gauge
     pgnode_role{role="primary"} 0
     pgnode_role{role="standby"} 1
+    pgnode_role{role="witness"} 0
     # HELP pgnode_exposure 1 for where PostgreSQL can be reached: closed, the technical or the consumer port.
     # TYPE pgnode_exposure gauge
     pgnode_exposure{exposure="closed"} 0
@@ -140,4 +142,82 @@ fn what_is_not_known_has_no_series_and_nothing_appears_twice() {
     series.dedup();
     assert_eq!(series.len(), all);
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn an_election_is_shown() {
+    let scrape = |change: fn(&mut ElectionView)| {
+        let mut status = samples::standby();
+        let mut view = ElectionView {
+            term: 3,
+            leads: true,
+            lease: LeaseView::Until {
+                until_ms: 1_003_200,
+            },
+            voters: 3,
+            majority: 2,
+            reached: Some(2),
+            ..ElectionView::default()
+        };
+        change(&mut view);
+        status.election = Some(view);
+        render(Scrape {
+            status: Arc::new(status),
+            now_ms: 1_000_000,
+            loop_age: Duration::ZERO,
+            states: &[],
+        })
+    };
+    let has = |text: &str, line: &str| {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    };
+    let leader = scrape(|_| {});
+    for line in [
+        "pgnode_term 3",
+        "pgnode_leads 1",
+        "pgnode_lease_seconds 3.2",
+        "pgnode_voters 3",
+        "pgnode_voters_majority 2",
+        "pgnode_voters_reached 2",
+        "pgnode_paused 0",
+    ] {
+        has(&leader, line);
+    }
+    has(
+        &scrape(|e| e.lease = LeaseView::Unlimited),
+        "pgnode_lease_seconds inf",
+    );
+    let standby = scrape(|e| {
+        (e.leads, e.reached, e.paused) = (false, None, true);
+        e.heard_at_ms = Some(999_600);
+    });
+    has(&standby, "pgnode_paused 1");
+    has(&standby, "pgnode_primary_heard_age_seconds 0.4");
+    assert!(!standby.contains("pgnode_lease") && !standby.contains("voters_reached"));
+}
+
+#[test]
+fn what_commits_wait_for() {
+    let mut status = samples::standby();
+    status.synchronous = Some(crate::domain::SynchronousView {
+        required: 2,
+        in_force: 1,
+        streaming: vec![crate::domain::NodeName("pg3".into())],
+        short_since_ms: Some(940_000),
+        ..Default::default()
+    });
+    let text = render(Scrape {
+        status: Arc::new(status),
+        now_ms: 1_000_000,
+        loop_age: Duration::ZERO,
+        states: &[],
+    });
+    for line in [
+        "pgnode_synchronous_required 2",
+        "pgnode_synchronous_in_force 1",
+        "pgnode_synchronous_streaming 1",
+        "pgnode_synchronous_short_seconds 60.0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
 }

@@ -1,8 +1,10 @@
-//! Health, status and metrics over HTTP. It reads a watch channel and changes nothing; commands
-//! come only over the Unix socket ([`control`]).
+//! Health, status and metrics over HTTP. It reads a watch channel and changes nothing, except
+//! for the votes of the cluster's own nodes ([`vote`]); commands come only over the Unix socket
+//! ([`control`]).
 
 pub mod client;
 pub mod control;
+mod dial;
 pub mod health;
 pub mod mac;
 mod metrics;
@@ -10,6 +12,8 @@ pub mod peers;
 #[cfg(test)]
 pub(crate) mod samples;
 mod server;
+pub mod vote;
 
+pub use dial::Dialer;
 pub use mac::{Nonce, PeerKey};
 pub use server::{Beat, Clock, HttpError, Shown, SystemClock, bind, router, serve};

@@ -2,26 +2,22 @@
 //! more time than one.
 
 use super::client::{Answer, exchange};
+use super::dial::Dialer;
 use super::mac::{self, Nonce, PeerKey};
 use crate::config::Address;
 use crate::domain::{Fault, PeerAnswer, PeerError, PeerReport, Unreachable};
 use hyper::{Method, StatusCode};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// Longest answer that is read, in bytes.
 const LIMIT: usize = 256 * 1024;
-/// Before the next address of the same name is tried beside the first (RFC 8305's delay).
-const STAGGER: Duration = Duration::from_millis(250);
-/// Addresses of one name that are tried at all.
-const ADDRESSES: usize = 8;
 
 /// Asks every peer's `/status` on `http_port`; the answers come in the order of `peers`. `nonce`
 /// gives a fresh one for each question ([`Nonce::random`]); without one the peer is not asked, since
 /// its answer could not be believed. Takes at most `deadline`.
 pub async fn ask(
+    dialer: &Dialer,
     peers: &[Address],
     http_port: u16,
     key: &PeerKey,
@@ -32,10 +28,10 @@ pub async fn ask(
     for (index, peer) in peers.iter().enumerate() {
         let (address, host) = (peer.to_string(), peer.host.clone());
         let Some(nonce) = nonce() else { continue };
-        let key = key.clone();
+        let (key, dialer) = (key.clone(), dialer.clone());
         asked.spawn(async move {
             let began = Instant::now();
-            let question = ask_one(&host, http_port, &key, &nonce);
+            let question = ask_one(&dialer, &host, http_port, &key, &nonce);
             let result = tokio::time::timeout(deadline, question)
                 .await
                 .unwrap_or_else(|_elapsed| {
@@ -74,12 +70,13 @@ pub async fn ask(
 }
 
 async fn ask_one(
+    dialer: &Dialer,
     host: &str,
     port: u16,
     key: &PeerKey,
     nonce: &Nonce,
 ) -> Result<PeerReport, PeerError> {
-    let stream = connect(host, port).await?;
+    let stream = dialer.connect(host, port).await?;
     let path = format!("/status?nonce={}", nonce.hex());
     let host = Address {
         host: host.to_owned(),
@@ -109,40 +106,6 @@ fn believe(answer: &Answer, key: &PeerKey, nonce: &Nonce) -> Result<PeerReport, 
         return Err(PeerError::WrongKey);
     }
     serde_json::from_slice(&answer.body).map_err(|why| not(why.to_string()))
-}
-
-/// Connects to the first address of a name that lets us: each next one is tried a little later
-/// beside the ones before it, so that a dead IPv6 route does not eat the deadline.
-async fn connect(host: &str, port: u16) -> Result<TcpStream, PeerError> {
-    let unreachable = |how, why: std::io::Error| PeerError::Unreachable {
-        how,
-        why: why.to_string(),
-    };
-    let found = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|why| unreachable(Unreachable::Resolve, why))?;
-    let addresses: Vec<SocketAddr> = found.take(ADDRESSES).collect();
-    let mut failed = PeerError::Unreachable {
-        how: Unreachable::Resolve,
-        why: "the name has no address".to_owned(),
-    };
-    let mut attempts = JoinSet::new();
-    let mut wait = Duration::ZERO;
-    for address in addresses {
-        attempts.spawn(async move {
-            tokio::time::sleep(wait).await;
-            TcpStream::connect(address).await
-        });
-        wait += STAGGER;
-    }
-    while let Some(attempt) = attempts.join_next().await {
-        match attempt {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(why)) => failed = unreachable(Unreachable::Connect, why),
-            Err(_cancelled) => {}
-        }
-    }
-    Err(failed)
 }
 
 #[cfg(test)]

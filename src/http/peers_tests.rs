@@ -68,16 +68,24 @@ fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 }
 
 async fn one(port: u16, key: &PeerKey, deadline: Duration) -> Result<PeerReport, PeerError> {
-    ask(&localhost(), port, key, || Some(nonce()), deadline)
-        .await
-        .remove(0)
-        .result
+    ask(
+        &Dialer::default(),
+        &localhost(),
+        port,
+        key,
+        || Some(nonce()),
+        deadline,
+    )
+    .await
+    .remove(0)
+    .result
 }
 
 #[tokio::test]
 async fn a_peer_with_our_key_is_believed() {
     let port = real().await;
     let answers = ask(
+        &Dialer::default(),
         &localhost(),
         port,
         &key("iamrepmgr"),
@@ -100,7 +108,15 @@ async fn names_are_resolved_for_both_families() {
         host: "localhost".into(),
         port: 5432,
     }];
-    let answers = ask(&peers, port, &key("iamrepmgr"), || Some(nonce()), LONG).await;
+    let answers = ask(
+        &Dialer::default(),
+        &peers,
+        port,
+        &key("iamrepmgr"),
+        || Some(nonce()),
+        LONG,
+    )
+    .await;
     assert!(answers[0].result.is_ok(), "{answers:?}");
 }
 
@@ -121,7 +137,15 @@ async fn a_replayed_answer_is_not_believed() {
     let (port, seen) = canned(http("200 OK", &header, &body)).await;
     assert_eq!(one(port, &ours, LONG).await, Err(PeerError::WrongKey));
     // The same bytes are right for the nonce they were made for: only freshness was missing.
-    let fresh = ask(&localhost(), port, &ours, || Some(old.clone()), LONG).await;
+    let fresh = ask(
+        &Dialer::default(),
+        &localhost(),
+        port,
+        &ours,
+        || Some(old.clone()),
+        LONG,
+    )
+    .await;
     assert!(fresh[0].result.is_ok());
     let seen = seen.lock().unwrap();
     assert_ne!(seen[0], seen[1], "each question has its own nonce");
@@ -163,7 +187,15 @@ async fn a_signed_answer_that_is_no_report_is_not_a_pgnodes() {
     let (ours, n) = (key("p"), nonce());
     let header = format!("x-pgnode-mac: {}\r\n", ours.sign(mac::STATUS, &n, b"[]"));
     let (port, _) = canned(http("200 OK", &header, b"[]")).await;
-    let answers = ask(&localhost(), port, &ours, || Some(n.clone()), LONG).await;
+    let answers = ask(
+        &Dialer::default(),
+        &localhost(),
+        port,
+        &ours,
+        || Some(n.clone()),
+        LONG,
+    )
+    .await;
     let error = answers[0].result.clone().unwrap_err();
     assert!(matches!(error, PeerError::NotAPgnode { .. }), "{error:?}");
 }
@@ -183,7 +215,15 @@ async fn nobody_there_is_unreachable_and_says_how() {
         host: "no-such-host.invalid".into(),
         port: 1,
     }];
-    let answers = ask(&nowhere, port, &ours, || Some(nonce()), LONG).await;
+    let answers = ask(
+        &Dialer::default(),
+        &nowhere,
+        port,
+        &ours,
+        || Some(nonce()),
+        LONG,
+    )
+    .await;
     assert_eq!(how(answers[0].result.clone()), Unreachable::Resolve);
     // Accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -223,7 +263,15 @@ async fn all_are_asked_at_once_and_answer_in_order() {
             port: 5432,
         })
         .collect();
-    let answers = ask(&peers, port, &ours, || Some(n.clone()), LONG).await;
+    let answers = ask(
+        &Dialer::default(),
+        &peers,
+        port,
+        &ours,
+        || Some(n.clone()),
+        LONG,
+    )
+    .await;
     for (peer, answer) in peers.iter().zip(answers) {
         assert_eq!(answer.address, peer.to_string());
         assert_eq!(answer.result.unwrap().node.0, peer.host);
@@ -233,8 +281,15 @@ async fn all_are_asked_at_once_and_answer_in_order() {
 #[tokio::test]
 async fn no_peers_no_answers() {
     assert!(
-        ask(&[], 8008, &key("p"), || Some(nonce()), LONG)
-            .await
-            .is_empty()
+        ask(
+            &Dialer::default(),
+            &[],
+            8008,
+            &key("p"),
+            || Some(nonce()),
+            LONG
+        )
+        .await
+        .is_empty()
     );
 }

@@ -71,6 +71,9 @@ pub(crate) fn standby() -> Status {
             last_size: Some(30_722_752),
             note: None,
         },
+        rejoin: None,
+        election: None,
+        synchronous: None,
         fault: None,
     }
 }

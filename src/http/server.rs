@@ -262,7 +262,7 @@ pub(super) fn reply(code: StatusCode, health: &Health) -> Response {
     json(code, serde_json::to_vec(health).unwrap_or_default())
 }
 
-fn json(code: StatusCode, body: Vec<u8>) -> Response {
+pub(super) fn json(code: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = code;
     let headers = response.headers_mut();

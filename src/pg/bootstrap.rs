@@ -2,7 +2,7 @@
 //! needs and no superuser among them. What needs which right is in `docs/facts-trixie.md`.
 
 use super::{PgError, Session};
-use crate::config::{BarmanMode, Config, Secret};
+use crate::config::{BarmanMode, Config, NodeKind, Secret};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
 
@@ -46,16 +46,24 @@ pub async fn bootstrap(config: &Config, port: u16, visit: Visit) -> Result<(), P
         )
         .await?
         .get(0);
+    // Thousands of hash rounds a password: not where the beats of a primary have to leave.
+    let verified = config.clone();
+    let roles = tokio::task::spawn_blocking(move || roles(&verified, version))
+        .await
+        .map_err(|why| PgError::Garbled {
+            what: "the making of verifiers".into(),
+            detail: why.to_string(),
+        })?;
     session
-        .execute(
-            "creating users and granting rights",
-            &roles(config, version),
-        )
+        .execute("creating users and granting rights", &roles)
         .await?;
     databases(config, &session, visit).await?;
     let repmgr = Session::local(config, port, "repmgr").await?;
     repmgr
-        .execute("preparing the repmgr database", &extension(version))
+        .execute(
+            "preparing the repmgr database",
+            &extension(config.kind, version),
+        )
         .await
 }
 
@@ -169,7 +177,7 @@ async fn databases(config: &Config, session: &Session, visit: Visit) -> Result<(
 
 /// The extension belongs to the superuser; repmgr's user gets what its commands were seen to need,
 /// pg_rewind's functions included (they are granted in this database only).
-fn extension(version: i32) -> String {
+fn extension(kind: NodeKind, version: i32) -> String {
     let mut sql = String::from(
         "SET LOCAL synchronous_commit = local;\n\
          CREATE EXTENSION IF NOT EXISTS repmgr;\n\
@@ -180,6 +188,10 @@ fn extension(version: i32) -> String {
          pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), pg_read_binary_file(text), \
          pg_read_binary_file(text, bigint, bigint, boolean) TO repmgr;\n",
     );
+    if kind == NodeKind::Witness {
+        // Its copy of the table is made anew each time, by `witness register` and by repmgrd.
+        sql.push_str("GRANT TRUNCATE ON TABLE repmgr.nodes TO repmgr;\n");
+    }
     if version >= 150_000 {
         sql.push_str("GRANT ALTER SYSTEM ON PARAMETER wal_retrieve_retry_interval TO repmgr;\n");
     }

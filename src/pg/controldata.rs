@@ -55,7 +55,8 @@ pub struct ControlData {
     pub system_id: SystemId,
     /// State.
     pub state: ClusterState,
-    /// Timeline of the latest checkpoint.
+    /// Timeline of the latest checkpoint, or of the end of recovery where that is later: a promotion
+    /// is known there before its first checkpoint.
     pub timeline: Timeline,
     /// Latest checkpoint's location.
     pub checkpoint: Lsn,
@@ -63,6 +64,8 @@ pub struct ControlData {
     pub min_recovery: Lsn,
     /// Whether data checksums are on.
     pub checksums: bool,
+    /// `wal_log_hints` when it was last running.
+    pub hints: bool,
     /// Bytes of a WAL segment.
     pub segment_size: u64,
 }
@@ -89,7 +92,8 @@ impl ControlData {
             value.parse::<u64>().map_err(|_| bad(name, value))
         };
         let state = field("Database cluster state")?;
-        let timeline = number("Latest checkpoint's TimeLineID")?;
+        let timeline = number("Latest checkpoint's TimeLineID")?
+            .max(number("Min recovery ending loc's timeline")?);
         Ok(Self {
             system_id: SystemId(number("Database system identifier")?),
             state: ClusterState::parse(state)
@@ -100,6 +104,7 @@ impl ControlData {
             checkpoint: lsn("Latest checkpoint location")?,
             min_recovery: lsn("Minimum recovery ending location")?,
             checksums: number("Data page checksum version")? != 0,
+            hints: field("wal_log_hints setting")? == "on",
             segment_size: number("Bytes per WAL segment")?,
         })
     }
@@ -155,7 +160,8 @@ Latest checkpoint's REDO location:    0/3000028
 Latest checkpoint's TimeLineID:       2
 Latest checkpoint's PrevTimeLineID:   2
 Minimum recovery ending location:     0/4000110
-Min recovery ending loc's timeline:   2
+Min recovery ending loc's timeline:   3
+wal_log_hints setting:                off
 Bytes per WAL segment:                16777216
 Data page checksum version:           1
 ";
@@ -166,9 +172,9 @@ Data page checksum version:           1
         assert_eq!(control.system_id, SystemId(7_575_046_213_424_578_592));
         assert_eq!(control.state, ClusterState::ShutDownInRecovery);
         assert!(control.state.is_clean());
-        assert_eq!(control.timeline, Timeline(2));
+        assert_eq!(control.timeline, Timeline(3));
         assert_eq!(control.lsn(), Lsn(0x0400_0110));
-        assert!(control.checksums);
+        assert!(control.checksums && !control.hints);
         assert_eq!(control.segment_size, 16 << 20);
     }
 

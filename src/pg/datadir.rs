@@ -1,6 +1,7 @@
 //! Looking at a data directory, and the lock files that a dead server leaves.
 
 use super::PgError;
+use crate::domain::Timeline;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,9 @@ pub struct DirFacts {
     pub standby_signal: bool,
     /// `recovery.signal` is there.
     pub recovery_signal: bool,
+    /// The latest timeline of which there is a WAL segment. `pg_control` names that of the last
+    /// checkpoint, which a primary may be killed before it has made on its own timeline.
+    pub newest_wal: Option<Timeline>,
     /// Some entry, to show a person what is in the way.
     pub first_entry: String,
 }
@@ -46,8 +50,26 @@ pub fn look(dir: &Path) -> io::Result<DirFacts> {
         control: dir.join("global/pg_control").exists(),
         standby_signal: dir.join("standby.signal").exists(),
         recovery_signal: dir.join("recovery.signal").exists(),
+        newest_wal: newest_wal(&dir.join("pg_wal"))?,
         first_entry: first_entry.unwrap_or_default(),
     })
+}
+
+fn newest_wal(pg_wal: &Path) -> io::Result<Option<Timeline>> {
+    let entries = match std::fs::read_dir(pg_wal) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut newest = None;
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let segment = name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        let timeline = name.get(..8).filter(|_| segment);
+        let number = timeline.and_then(|t| u32::from_str_radix(t, 16).ok());
+        newest = newest.max(number.map(Timeline));
+    }
+    Ok(newest)
 }
 
 /// Line 8 of `postmaster.pid`.
@@ -223,6 +245,22 @@ mod tests {
             clear_stale_locks(tmp.path(), tmp.path(), 5432).unwrap();
             assert!(!pid.exists() && !lock.exists(), "{content:?}");
         }
+    }
+
+    #[test]
+    fn the_newest_timeline_is_that_of_a_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("pg_wal");
+        assert_eq!(newest_wal(&wal).unwrap(), None);
+        std::fs::create_dir_all(wal.join("archive_status")).unwrap();
+        for name in [
+            "000000020000000000000005",
+            "00000001000000000000000A",
+            "00000009.history",
+        ] {
+            std::fs::write(wal.join(name), "").unwrap();
+        }
+        assert_eq!(newest_wal(&wal).unwrap(), Some(Timeline(2)));
     }
 
     #[test]

@@ -8,10 +8,13 @@ mod error;
 mod follow;
 mod probe;
 mod ready;
+mod receiver;
+mod rewind;
 mod scripts;
 mod session;
+mod standby;
 
-pub use argv::{Listen, initdb, postgres};
+pub use argv::{Listen, initdb, pg_rewind, pg_waldump, postgres};
 pub use bootstrap::{Visit, bootstrap};
 pub use controldata::{ClusterState, ControlData, control_data};
 pub use datadir::{DirFacts, PidFile, ServerStatus, clear_stale_locks, look, pid_file};
@@ -19,7 +22,10 @@ pub use error::PgError;
 pub use follow::{
     Repair, SlotFacts, Standing, follow_port, forget_slot, make_slot, repair, slot_facts, slot_name,
 };
-pub use probe::{PgView, conninfo_value, probe};
+pub use probe::{PgView, conninfo_value, members, probe};
 pub use ready::wait_ready;
+pub use receiver::{deafen, follow, followed, position, promote, receive_follower, write_position};
+pub use rewind::{SourceFacts, keep_wal, rewind, source_facts, starts_with_wal, wal_end};
 pub use scripts::{run_scripts, scripts, scripts_readable};
 pub use session::Session;
+pub use standby::{become_candidate, become_standby, reserve_timelines};

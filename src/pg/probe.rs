@@ -66,7 +66,6 @@ pub async fn probe(session: &Session) -> Result<PgView, PgError> {
     let timeline: i64 = row.get(2);
     let status: Option<&str> = row.get(5);
     let count = |n: Option<i64>| n.map(|n| u64::try_from(n).unwrap_or(0));
-    let members = session.rows("reading repmgr's nodes", MEMBERS, &[]).await?;
     Ok(PgView {
         role: if recovering {
             Role::Standby
@@ -81,8 +80,17 @@ pub async fn probe(session: &Session) -> Result<PgView, PgError> {
         upstream: row.get(6),
         lag_bytes: count(row.get(7)),
         lag_ms: count(row.get(8)),
-        members: members.iter().map(|row| member(row, recovering)).collect(),
+        members: members(session, recovering).await?,
     })
+}
+
+/// `repmgr.nodes` as the server behind a session has it.
+///
+/// # Errors
+/// [`PgError`].
+pub async fn members(session: &Session, recovering: bool) -> Result<Vec<MemberView>, PgError> {
+    let rows = session.rows("reading repmgr's nodes", MEMBERS, &[]).await?;
+    Ok(rows.iter().map(|row| member(row, recovering)).collect())
 }
 
 fn member(row: &tokio_postgres::Row, recovering: bool) -> MemberView {

@@ -66,8 +66,8 @@ impl Session {
     async fn open(mut options: tokio_postgres::Config, doing: String) -> Result<Self, PgError> {
         // With `synchronous_standby_names` set a commit on the technical port would wait for ever
         // for a standby that cannot connect; and nobody's function in `public` may stand in for one
-        // of PostgreSQL's while the superuser asks.
-        options.options("-c synchronous_commit=local -c search_path=pg_catalog");
+        // of PostgreSQL's while the superuser asks. What we ask is small: compiling it takes longer.
+        options.options("-c synchronous_commit=local -c search_path=pg_catalog -c jit=off");
         let connecting = tokio::time::timeout(CONNECT, options.connect(NoTls)).await;
         let (client, connection) = match connecting {
             Ok(Ok(pair)) => pair,

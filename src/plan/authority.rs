@@ -27,6 +27,8 @@ pub struct Claim {
 pub enum Verdict {
     /// The consumer port may open, or stay open.
     Open,
+    /// Elected anew: it may open as a standby, and be promoted to a timeline of its own.
+    Elected,
     /// It must be closed.
     Closed(Reason),
 }
@@ -40,6 +42,21 @@ pub enum Reason {
         peer: String,
         /// Its timeline.
         timeline: Option<Timeline>,
+    },
+    /// Another node of our cluster serves clients as the primary on a later timeline: this one was
+    /// replaced, and rejoins from it.
+    Superseded {
+        /// Its address.
+        peer: String,
+        /// Its timeline.
+        theirs: Timeline,
+        /// Ours.
+        ours: Timeline,
+    },
+    /// The data can only be brought up to date from an open primary, and there is none to use.
+    NoSource {
+        /// What is missing.
+        why: String,
     },
     /// A node has seen a later timeline: somebody was promoted while we were away.
     LaterTimeline {
@@ -66,6 +83,23 @@ pub enum Reason {
         /// Its identity.
         system_id: SystemId,
     },
+    /// A voter has granted a later term than ours: whoever got it may be the primary.
+    LaterTerm {
+        /// That term.
+        term: u64,
+    },
+    /// A later term is known and this node was not elected.
+    NotElected {
+        /// What the voters said.
+        why: String,
+    },
+    /// A person has closed this node, and only a person opens it again.
+    Operator,
+    /// The node stood still for longer than its lease.
+    Frozen {
+        /// For so long, in milliseconds.
+        ms: u64,
+    },
     /// The nodes that cannot be reached could have promoted one of themselves.
     TooFewReached {
         /// Nodes reached, ourselves included.
@@ -81,7 +115,31 @@ impl Reason {
     /// Whether another node contradicts, rather than too few answering.
     #[must_use]
     pub const fn is_conflict(&self) -> bool {
-        !matches!(self, Self::TooFewReached { .. })
+        matches!(
+            self,
+            Self::OtherPrimary { .. }
+                | Self::LaterTimeline { .. }
+                | Self::Rival { .. }
+                | Self::ClusterExists { .. }
+        )
+    }
+
+    /// Whether asking again may change it; else a person has to.
+    #[must_use]
+    pub const fn is_asked_again(&self) -> bool {
+        !matches!(self, Self::Operator)
+    }
+
+    /// Whether a person may overrule it: nobody contradicts, only too few agree.
+    #[must_use]
+    pub const fn may_be_overruled(&self) -> bool {
+        matches!(self, Self::TooFewReached { .. } | Self::NotElected { .. })
+    }
+
+    /// Whether the node can rejoin by itself.
+    #[must_use]
+    pub const fn is_superseded(&self) -> bool {
+        matches!(self, Self::Superseded { .. })
     }
 }
 
@@ -100,6 +158,13 @@ impl fmt::Display for Reason {
             } => {
                 write!(f, "{peer} serves clients as the primary")
             }
+            Self::Superseded { peer, theirs, ours } => write!(
+                f,
+                "{peer} is the primary on timeline {theirs}, this node's data end on timeline {ours}"
+            ),
+            Self::NoSource { why } => {
+                write!(f, "the data cannot be brought up to date: {why}")
+            }
             Self::LaterTimeline { peer, theirs, ours } => write!(
                 f,
                 "{peer} is on timeline {theirs}, ours is {ours}: \
@@ -114,6 +179,20 @@ impl fmt::Display for Reason {
                 f,
                 "the disk is empty and REPMGR_MASTER=true would create a new cluster, but {peer} \
                  already belongs to cluster {system_id}: set REPMGR_MASTER=false to clone it"
+            ),
+            Self::LaterTerm { term } => write!(
+                f,
+                "term {term}, later than ours, was granted: another node may have been elected"
+            ),
+            Self::NotElected { why } => {
+                write!(f, "this node has to be elected again, and is not: {why}")
+            }
+            Self::Operator => {
+                f.write_str("fenced with `pgnode fence`; `pgnode unfence` lets it open again")
+            }
+            Self::Frozen { ms } => write!(
+                f,
+                "this node stood still for {ms} ms, or its clock was set: others may have been elected"
             ),
             Self::TooFewReached {
                 reached,
@@ -131,6 +210,9 @@ impl fmt::Display for Reason {
 /// Whether a node whose disk says primary may open, or stay open.
 #[must_use]
 pub fn may_open(ours: &Claim, peers: &[Peer]) -> Verdict {
+    if let Some(reason) = other_primary(ours, peers) {
+        return Verdict::Closed(reason);
+    }
     let mut reached = 1;
     for peer in peers {
         let Some(report) = peer.report() else {
@@ -143,12 +225,6 @@ pub fn may_open(ours: &Claim, peers: &[Peer]) -> Verdict {
         }
         reached += 1;
         let at = peer.address.clone();
-        if report.is_open_primary() {
-            return Verdict::Closed(Reason::OtherPrimary {
-                peer: at,
-                timeline: report.timeline,
-            });
-        }
         let Some(theirs) = report.timeline else {
             continue;
         };
@@ -178,6 +254,38 @@ pub fn may_open(ours: &Claim, peers: &[Peer]) -> Verdict {
         });
     }
     Verdict::Open
+}
+
+/// Data that must not open before they have been brought up to date: from whom, if there is somebody.
+#[must_use]
+pub fn may_rejoin(ours: &Claim, peers: &[Peer]) -> Verdict {
+    Verdict::Closed(
+        other_primary(ours, peers).unwrap_or_else(|| Reason::NoSource {
+            why: "no node serves clients as the primary".into(),
+        }),
+    )
+}
+
+/// The open primary that is not us. Only a single one, on a later timeline and surely of our cluster,
+/// is taken for the one that replaced us; anything else is for a person.
+fn other_primary(ours: &Claim, peers: &[Peer]) -> Option<Reason> {
+    let mut open = peers
+        .iter()
+        .filter_map(|p| Some((p, p.report()?)))
+        .filter(|(_, r)| r.is_open_primary() && r.system_id.is_none_or(|id| id == ours.system_id));
+    let (peer, report) = open.next()?;
+    let alone = open.next().is_none();
+    let peer = peer.address.clone();
+    match report.timeline {
+        Some(theirs) if alone && theirs > ours.timeline && report.system_id.is_some() => {
+            Some(Reason::Superseded {
+                peer,
+                theirs,
+                ours: ours.timeline,
+            })
+        }
+        timeline => Some(Reason::OtherPrimary { peer, timeline }),
+    }
 }
 
 /// Whether a node with an empty disk may create a cluster: only where there is none.

@@ -41,11 +41,18 @@ fn silent_peer() -> Peer {
 fn kind(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Open => "open",
+        Verdict::Elected => "elected",
         Verdict::Closed(Reason::OtherPrimary { .. }) => "other primary",
+        Verdict::Closed(Reason::Superseded { .. }) => "superseded",
+        Verdict::Closed(Reason::NoSource { .. }) => "no source",
         Verdict::Closed(Reason::LaterTimeline { .. }) => "later timeline",
         Verdict::Closed(Reason::Rival { .. }) => "rival",
         Verdict::Closed(Reason::ClusterExists { .. }) => "exists",
         Verdict::Closed(Reason::TooFewReached { .. }) => "too few",
+        Verdict::Closed(Reason::LaterTerm { .. }) => "later term",
+        Verdict::Closed(Reason::NotElected { .. }) => "not elected",
+        Verdict::Closed(Reason::Frozen { .. }) => "frozen",
+        Verdict::Closed(Reason::Operator) => "operator",
     }
 }
 
@@ -59,9 +66,20 @@ fn the_table_of_cases() {
         r.system_id = Some(SystemId(8));
         said(r)
     };
+    let nameless = || {
+        let mut r = report(Primary, Consumer, 4, 1);
+        r.system_id = None;
+        said(r)
+    };
     let blank = || {
         let mut r = report(Standby, Closed, 1, 0);
         (r.system_id, r.role, r.timeline, r.lsn) = (None, None, None, None);
+        said(r)
+    };
+    // It shows the cluster that it votes in, and nothing of its own database.
+    let witness = || {
+        let mut r = report(Role::Witness, Consumer, 1, 0);
+        (r.timeline, r.lsn) = (None, None);
         said(r)
     };
     for (case, members, peers, want) in [
@@ -172,6 +190,18 @@ fn the_table_of_cases() {
             "too few",
         ),
         (
+            "a witness is no rival, however far its own little WAL goes",
+            3,
+            vec![said(report(Role::Witness, Consumer, 3, 9000))],
+            "open",
+        ),
+        (
+            "a witness that is open is a vote and no primary",
+            3,
+            vec![witness(), silent_peer()],
+            "open",
+        ),
+        (
             "a node that is being made counts as reached",
             3,
             vec![blank(), silent_peer()],
@@ -180,7 +210,37 @@ fn the_table_of_cases() {
         (
             "the conflict is found behind a good answer",
             3,
-            vec![standby(), said(report(Primary, Consumer, 4, 1))],
+            vec![standby(), said(report(Primary, Consumer, 3, 1))],
+            "other primary",
+        ),
+        (
+            "somebody was promoted and is open",
+            2,
+            vec![said(report(Primary, Consumer, 4, 1))],
+            "superseded",
+        ),
+        (
+            "behind a standby that already follows it",
+            3,
+            vec![
+                said(report(Standby, Consumer, 4, 1)),
+                said(report(Primary, Consumer, 4, 1)),
+            ],
+            "superseded",
+        ),
+        (
+            "two were promoted: for a person",
+            3,
+            vec![
+                said(report(Primary, Consumer, 4, 1)),
+                said(report(Primary, Consumer, 5, 1)),
+            ],
+            "other primary",
+        ),
+        (
+            "it does not say of which cluster",
+            2,
+            vec![nameless()],
             "other primary",
         ),
     ] {
@@ -190,11 +250,31 @@ fn the_table_of_cases() {
 }
 
 #[test]
+fn data_that_must_be_brought_up_to_date_never_open() {
+    use Exposure::{Closed, Consumer};
+    for (peers, want) in [
+        (vec![], "no source"),
+        (vec![silent_peer()], "no source"),
+        (vec![said(report(Role::Primary, Closed, 4, 1))], "no source"),
+        (
+            vec![said(report(Role::Primary, Consumer, 4, 1))],
+            "superseded",
+        ),
+        (
+            vec![said(report(Role::Primary, Consumer, 3, 1))],
+            "other primary",
+        ),
+    ] {
+        assert_eq!(kind(&may_rejoin(&claim(2), &peers)), want);
+    }
+}
+
+#[test]
 fn a_cluster_is_created_only_where_there_is_none() {
     assert_eq!(may_create(&[]), Verdict::Open);
     assert_eq!(may_create(&[silent_peer()]), Verdict::Open);
     for exposure in [Exposure::Closed, Exposure::Technical, Exposure::Consumer] {
-        for role in [Role::Primary, Role::Standby] {
+        for role in [Role::Primary, Role::Standby, Role::Witness] {
             let verdict = may_create(&[silent_peer(), said(report(role, exposure, 1, 1))]);
             assert_eq!(kind(&verdict), "exists");
         }
@@ -205,7 +285,8 @@ fn any_peer() -> impl Strategy<Value = Peer> {
     let role = prop_oneof![
         Just(None),
         Just(Some(Role::Primary)),
-        Just(Some(Role::Standby))
+        Just(Some(Role::Standby)),
+        Just(Some(Role::Witness))
     ];
     let exposure = prop_oneof![
         Just(Exposure::Closed),

@@ -1,7 +1,7 @@
 //! How a node comes to its data. Facts decide; `REPMGR_MASTER` matters on an empty disk only.
 
 use super::facts::{ClusterFacts, Disk, Facts};
-use crate::config::{Config, StartAs};
+use crate::config::{Config, NodeKind, StartAs};
 use crate::domain::{Fault, Role};
 
 /// Where the data comes from.
@@ -14,6 +14,9 @@ pub enum Provision {
     Clone,
     /// What is on the disk.
     Adopt,
+    /// What is on the disk, once it has been brought up to date from the primary that replaced us:
+    /// until then it is neither a primary's nor a standby's.
+    Rejoin,
 }
 
 /// What a boot will do, decided once.
@@ -28,6 +31,33 @@ pub struct BootPlan {
     pub bootstrap: bool,
     /// Whether repmgr has to be told about us.
     pub register: bool,
+}
+
+impl BootPlan {
+    /// The way back of a node that was replaced.
+    pub const REJOIN: Self = Self {
+        provision: Provision::Rejoin,
+        role: Role::Standby,
+        bootstrap: false,
+        register: true,
+    };
+}
+
+/// In words, for the log.
+impl std::fmt::Display for BootPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match self.provision {
+            Provision::Init => "create a new cluster",
+            Provision::Clone => "clone the primary",
+            Provision::Adopt => "start what is on the disk",
+            Provision::Rejoin => "finish an interrupted rewind",
+        };
+        write!(f, "{what}, as {}", self.role)?;
+        if self.provision == Provision::Adopt && self.bootstrap {
+            f.write_str(", settings have changed")?;
+        }
+        Ok(())
+    }
 }
 
 /// Decides. The error says what a person has to do.
@@ -48,6 +78,26 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<BootPlan, Fault> {
             memory.node_id,
             memory.node_name,
         )));
+    }
+    match config.kind {
+        NodeKind::Witness => super::witness::plan(config, facts),
+        NodeKind::Postgres | NodeKind::Barman | NodeKind::BarmanWitness => data_node(config, facts),
+    }
+}
+
+fn data_node(config: &Config, facts: &Facts) -> Result<BootPlan, Fault> {
+    // Whatever a half rewound directory looks like, nothing else may be made of it.
+    if facts.unfinished {
+        return Ok(BootPlan::REJOIN);
+    }
+    if let Some(memory) = &facts.memory
+        && memory.role == Role::Witness
+    {
+        return Err(Fault::NeedsPerson(
+            "the volume belongs to a witness, and PGNODE_ROLE says that this is a data node: give \
+             it a volume of its own"
+                .into(),
+        ));
     }
     match &facts.disk {
         Disk::Empty => match (&facts.memory, config.start_as) {
@@ -126,7 +176,9 @@ fn adopt(config: &Config, facts: &Facts, cluster: &ClusterFacts) -> Result<BootP
             m.node_id == config.identity.id
                 && (m.host != config.identity.network_name || m.port != config.postgres.port)
         });
-        m.registered && !moved && m.node_name == config.identity.name
+        // A primary that rejoined as a standby and was killed before repmgr heard of it.
+        let demoted = role == Role::Standby && m.role == Role::Primary;
+        m.registered && !moved && !demoted && m.node_name == config.identity.name
     });
     if role == Role::Standby {
         // A standby of another cluster than the primary's would never stream. All that answer

@@ -46,6 +46,7 @@ fn facts(disk: Disk, memory: Option<Memory>) -> Facts {
         memory,
         peers: vec![],
         pg_major: 17,
+        unfinished: false,
         fingerprint: Some("same".into()),
     }
 }
@@ -149,15 +150,22 @@ fn the_matrix() {
             "a slave again",
             false,
             Disk::Cluster(cluster(true)),
-            Some(memory()),
+            other(|m| m.role = Standby),
             Ok((Adopt, Standby, false, false)),
         ),
         (
             "a slave with the master's flag",
             true,
             Disk::Cluster(cluster(true)),
-            Some(memory()),
+            other(|m| m.role = Standby),
             Ok((Adopt, Standby, false, false)),
+        ),
+        (
+            "a primary that became a standby, which repmgr may not know",
+            true,
+            Disk::Cluster(cluster(true)),
+            Some(memory()),
+            Ok((Adopt, Standby, false, true)),
         ),
         (
             "somebody else's volume, primary",
@@ -184,7 +192,10 @@ fn the_matrix() {
             "settings changed on a standby",
             false,
             Disk::Cluster(cluster(true)),
-            other(|m| m.fingerprint = "old".into()),
+            other(|m| {
+                m.role = Standby;
+                m.fingerprint = "old".into();
+            }),
             Ok((Adopt, Standby, false, false)),
         ),
         (
@@ -266,4 +277,18 @@ fn a_standby_among_strangers_is_stopped() {
     assert!(plan(&config(false), &facts).is_ok());
     facts.peers.clear();
     assert!(plan(&config(false), &facts).is_ok());
+}
+
+#[test]
+fn a_half_rewound_directory_is_only_ever_finished() {
+    for disk in [
+        Disk::Cluster(cluster(false)),
+        Disk::Cluster(cluster(true)),
+        Disk::Foreign { why: "x".into() },
+        Disk::Empty,
+    ] {
+        let mut facts = facts(disk, Some(memory()));
+        facts.unfinished = true;
+        assert_eq!(plan(&config(true), &facts), Ok(BootPlan::REJOIN));
+    }
 }

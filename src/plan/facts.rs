@@ -14,6 +14,8 @@ pub struct Facts {
     pub peers: Vec<Peer>,
     /// Major version of the binaries in this image.
     pub pg_major: u32,
+    /// A rewind of PGDATA was begun and not finished.
+    pub unfinished: bool,
     /// Fingerprint of the settings that provisioning depends on, with the memory's salt.
     pub fingerprint: Option<String>,
 }

@@ -7,11 +7,13 @@ mod include;
 pub mod quote;
 mod settings;
 mod sizes;
+mod synchronous;
 mod view;
 
 pub use include::{managed_include_line, with_include};
 pub use quote::{Unwritable, conninfo};
 pub use settings::{Setting, enforced};
+pub use synchronous::synchronous_conf;
 
 use crate::config::{BarmanMode, Config};
 use crate::domain::{Fault, Role};
@@ -142,6 +144,8 @@ impl RenderError {
 pub struct RunFiles {
     /// Included by PGDATA/postgresql.conf.
     pub postgresql_conf: PathBuf,
+    /// Included by that: `synchronous_standby_names`, rewritten while the server runs.
+    pub synchronous_conf: PathBuf,
     /// `hba_file`.
     pub pg_hba: PathBuf,
     /// `ident_file`.
@@ -181,6 +185,7 @@ impl RunFiles {
         let server = format!("{}.conf", config.identity.name);
         Self {
             postgresql_conf: run("postgresql.conf"),
+            synchronous_conf: run("synchronous.conf"),
             pg_hba: run("pg_hba.conf"),
             pg_ident: run("pg_ident.conf"),
             pgpass: run("pgpass"),

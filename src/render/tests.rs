@@ -37,6 +37,7 @@ fn config(name: &str, mode: BarmanMode) -> Config {
             initdb_args: Vec::new(),
             settings: vec![("max_connections".into(), "200".into())],
             max_slot_wal: None,
+            keep_diverged: false,
         },
         peers: Peers {
             slaves: Vec::new(),
@@ -47,6 +48,8 @@ fn config(name: &str, mode: BarmanMode) -> Config {
             password: secret(SECRETS[0]),
             streaming_password: secret(SECRETS[1]),
         },
+        synchronous: Synchronous::default(),
+        timing: crate::domain::Timing::of(crate::domain::Profile::Default),
         barman: Barman {
             mode,
             password: secret(SECRETS[2]),
@@ -116,6 +119,7 @@ fn cases() -> Vec<(&'static str, Config, RenderFacts)> {
             config("pg1", BarmanMode::Remote),
             bare(Role::Primary),
         ),
+        ("witness", witness(), facts(Role::Witness)),
         (
             "non-root",
             config("pg1", BarmanMode::Local),
@@ -128,6 +132,13 @@ fn cases() -> Vec<(&'static str, Config, RenderFacts)> {
             },
         ),
     ]
+}
+
+fn witness() -> Config {
+    let mut witness = config("pg3", BarmanMode::Off);
+    witness.kind = NodeKind::Witness;
+    witness.postgres.settings.clear();
+    witness
 }
 
 fn templates_dir() -> PathBuf {
@@ -191,6 +202,21 @@ fn every_role_and_barman_mode_renders() {
             }
         }
     }
+}
+
+/// A configuration that data nodes share must not make it large.
+#[test]
+fn a_witness_is_small_whatever_the_memory() {
+    let mut large = facts(Role::Witness);
+    large.memory_limit = Some(64 << 30);
+    let files = render(&witness(), &large).unwrap();
+    let text = &files[0].text;
+    assert!(text.contains("shared_buffers = 16MB\n") && text.contains("max_wal_senders = 0\n"));
+    assert_eq!(text.matches("shared_buffers").count(), 1);
+    assert!(text.contains("shared_preload_libraries = 'repmgr,pg_stat_statements'"));
+    assert!(files.iter().all(|f| f.owner != Owner::Barman));
+    let crontab = files.iter().find(|f| f.path.ends_with("crontab")).unwrap();
+    assert!(!crontab.text.contains("barman"));
 }
 
 #[test]
@@ -323,4 +349,23 @@ fn golden() {
             "{case}: too many files"
         );
     }
+}
+
+/// Off, the setting is the user's own; else ours comes after theirs.
+#[test]
+fn what_a_commit_waits_for_is_included_on_request() {
+    let conf = |quorum| {
+        let mut config = config("pg1", BarmanMode::Off);
+        config.synchronous.quorum = quorum;
+        let files = render(&config, &facts(Role::Standby)).unwrap();
+        let path = RunFiles::of(&config).postgresql_conf;
+        let file = files.into_iter().find(|f| f.path == path);
+        file.unwrap().text
+    };
+    assert!(!conf(Quorum::Off).contains("synchronous"));
+    let text = conf(Quorum::On);
+    let at = |what: &str| text.find(what).unwrap();
+    let ours = at("\ninclude_if_exists = '/run/pgnode/synchronous.conf'\n");
+    assert!(at("include_dir") < ours && at("max_connections") < ours && ours < at("hba_file"));
+    assert!(!text.contains("\n\n\n"));
 }

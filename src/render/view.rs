@@ -3,7 +3,7 @@
 use super::quote::conninfo;
 use super::sizes::{Memory, Wal};
 use super::{RenderFacts, RunFiles, Setting};
-use crate::config::{BarmanMode, Config};
+use crate::config::{BarmanMode, Config, NodeKind, Quorum};
 use crate::domain::Role;
 use serde::Serialize;
 use std::path::Path;
@@ -19,6 +19,7 @@ pub(super) struct View {
     node_id: i32,
     node_name: String,
     primary: bool,
+    witness: bool,
     our_roles: [&'static str; 4],
 
     pgdata: String,
@@ -27,6 +28,7 @@ pub(super) struct View {
     wal: Wal,
     user_dir: String,
     user_conf_dir: Option<String>,
+    synchronous_conf: Option<String>,
     settings: Vec<(String, String)>,
     enforced: Vec<Setting>,
 
@@ -76,6 +78,7 @@ impl View {
             node_id: identity.id.0,
             node_name: identity.name.0.clone(),
             primary: facts.role == Role::Primary,
+            witness: config.kind == NodeKind::Witness,
             our_roles: OUR_ROLES,
 
             pgdata: text(&config.paths.pgdata),
@@ -84,6 +87,8 @@ impl View {
             wal: Wal::on(facts.volume_bytes, config.postgres.max_slot_wal),
             user_dir: text(&config.paths.user_dir),
             user_conf_dir: facts.user_conf_dir_exists.then(|| text(&user_conf_dir)),
+            synchronous_conf: (config.synchronous.quorum != Quorum::Off)
+                .then(|| text(&files.synchronous_conf)),
             settings: config.postgres.settings.clone(),
             enforced: super::enforced(config, facts),
 
@@ -92,7 +97,7 @@ impl View {
             user_hba: facts.user_hba.clone(),
 
             repmgr_conninfo: repmgr(&identity.network_name, config.postgres.port),
-            register_conninfo: repmgr("127.0.0.1", config.postgres.technical_port),
+            register_conninfo: register_conninfo(config),
             pgpass: text(&files.pgpass),
             repmgr_password: config.repmgr.password.reveal().to_owned(),
             repmgr_streaming_password: config.repmgr.streaming_password.reveal().to_owned(),
@@ -142,18 +147,35 @@ fn text(path: &Path) -> String {
 /// connect timeout bounds a new connection, keepalives an idle one, the user timeout one with
 /// unanswered bytes.
 fn repmgr(host: &str, port: u16) -> String {
-    conninfo(&[
-        ("host", host),
-        ("port", &port.to_string()),
-        ("user", "repmgr"),
-        ("dbname", "repmgr"),
-        ("connect_timeout", "2"),
-        ("keepalives_idle", "1"),
-        ("keepalives_interval", "1"),
-        ("keepalives_count", "2"),
-        ("tcp_user_timeout", "3000"),
-    ])
+    let port = port.to_string();
+    conninfo(&[[("host", host), ("port", &port)].as_slice(), &REPMGR_LOGIN].concat())
 }
+
+/// What a registration on the technical port connects with, and records for a moment. A witness
+/// registers in the primary's table, where nobody may take the loopback for a node's address.
+fn register_conninfo(config: &Config) -> String {
+    let port = config.postgres.technical_port;
+    if config.kind != NodeKind::Witness {
+        return repmgr("127.0.0.1", port);
+    }
+    let host = [
+        ("host", config.identity.network_name.as_str()),
+        ("hostaddr", "127.0.0.1"),
+        ("port", &port.to_string()),
+    ];
+    conninfo(&[host.as_slice(), &REPMGR_LOGIN].concat())
+}
+
+/// Dead peers are noticed within seconds.
+const REPMGR_LOGIN: [(&str, &str); 7] = [
+    ("user", "repmgr"),
+    ("dbname", "repmgr"),
+    ("connect_timeout", "2"),
+    ("keepalives_idle", "1"),
+    ("keepalives_interval", "1"),
+    ("keepalives_count", "2"),
+    ("tcp_user_timeout", "3000"),
+];
 
 /// How the barman in this container reaches its server. The password is in a file, so the string
 /// may be shown.

@@ -2,22 +2,24 @@
 
 use super::RepmgrError;
 use crate::config::{Address, Config};
-use crate::pg::Session;
+use crate::domain::NodeId;
+use crate::pg::{Session, conninfo_value};
 use crate::sys::{Account, Children, Finished, Spec};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Registration takes well under a second; the primary may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// The configuration file.
 pub(super) fn conf(config: &Config) -> PathBuf {
     config.paths.repmgr_config_dir.join("repmgr.conf")
 }
 
-/// The configuration file that names the technical port, for the registration of a primary.
-fn register_conf(config: &Config) -> PathBuf {
+/// The configuration file that names the technical port, for a registration while the consumer port is
+/// closed.
+pub(super) fn register_conf(config: &Config) -> PathBuf {
     config.paths.run_dir.join("repmgr.register.conf")
 }
 
@@ -40,7 +42,7 @@ pub(super) fn spec(
         .account(Some(account.clone()))
 }
 
-fn args(words: &[&str]) -> Vec<OsString> {
+pub(super) fn args(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
 
@@ -115,6 +117,49 @@ pub async fn register_standby(
         .run(spec(config, account, "repmgr", words), LIMIT)
         .await?;
     succeeded("standby register", &end)
+}
+
+/// Makes repmgr's table name the node at `address` as the primary, and us as no longer it: a promotion
+/// by `pg_promote` alone leaves it as it was, and `standby register` then makes us our own standby (seen
+/// with repmgr 5.5). Changes nothing when the table is right.
+///
+/// # Errors
+/// [`RepmgrError`].
+pub async fn record_primary(
+    primary: &Session,
+    address: &Address,
+    us: NodeId,
+) -> Result<(), RepmgrError> {
+    let rows = primary
+        .rows(
+            "reading repmgr's nodes",
+            "SELECT node_id, conninfo, type = 'primary' AND active AND upstream_node_id IS NULL \
+             FROM repmgr.nodes",
+            &[],
+        )
+        .await?;
+    let at = |conninfo: &str, key| conninfo_value(conninfo, key);
+    let found = rows.iter().find(|row| {
+        let conninfo: &str = row.get(1);
+        let port = at(conninfo, "port").unwrap_or_else(|| "5432".to_owned());
+        at(conninfo, "host").as_ref() == Some(&address.host) && port == address.port.to_string()
+    });
+    let Some(row) = found else { return Ok(()) };
+    let (node, right): (i32, Option<bool>) = (row.get(0), row.get(2));
+    if right != Some(true) && node != us.0 {
+        primary
+            .rows(
+                "recording the promotion",
+                "WITH old AS (UPDATE repmgr.nodes SET type = 'standby', upstream_node_id = $1 \
+                   WHERE node_id = $2 AND type = 'primary') \
+                 UPDATE repmgr.nodes SET type = 'primary', active = true, upstream_node_id = NULL \
+                 WHERE node_id = $1",
+                &[&node, &us.0],
+            )
+            .await?;
+        tracing::warn!("repmgr did not know that {address} is the primary: recorded");
+    }
+    Ok(())
 }
 
 /// The daemon, in the foreground, as our child.

@@ -58,7 +58,7 @@ pub enum RepmgrError {
     },
     /// Another major version.
     #[error(
-        "{address} runs PostgreSQL {theirs}, this image has {ours}: a physical copy needs the same major version"
+        "{address} runs PostgreSQL {theirs}, this image has {ours}: all nodes of a cluster need the same major version"
     )]
     OtherMajor {
         /// Who.

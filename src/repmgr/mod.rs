@@ -3,7 +3,9 @@
 mod clone;
 mod commands;
 mod error;
+mod witness;
 
 pub use clone::{SourceFacts, clone, preflight};
-pub use commands::{register_primary, register_standby, repmgrd};
+pub use commands::{record_primary, register_primary, register_standby, repmgrd};
 pub use error::RepmgrError;
+pub use witness::{Door, register_witness};

@@ -88,7 +88,10 @@ impl Board {
         self.update(|status| {
             status.state = to.name().to_owned();
             status.sentence = to.sentence().to_owned();
-            if matches!(to, Kind::Fenced | Kind::Recover | Kind::Closing) {
+            if matches!(
+                to,
+                Kind::Fenced | Kind::Rejoin | Kind::Recover | Kind::Closing
+            ) {
                 status.sentence = format!("{}: {why}", to.sentence());
             }
             status.uptime.state_since_ms = since;
@@ -105,13 +108,14 @@ impl Board {
         let sentence = to.sentence();
         let (state, from) = (to.name(), from.name());
         match to {
-            Kind::Fenced | Kind::Recover | Kind::Closing => {
+            Kind::Fenced | Kind::Rejoin | Kind::Demote | Kind::Recover | Kind::Closing => {
                 tracing::warn!(state, from, took_ms, "{sentence}: {why}");
             }
             Kind::Preflight
             | Kind::Survey
             | Kind::Configure
             | Kind::Decide
+            | Kind::Handover
             | Kind::AwaitPrimary
             | Kind::Init
             | Kind::Clone

@@ -1,6 +1,7 @@
 //! What an open node does for itself: a look at its peers or its upstream, barman's first steps, the
 //! last checkpoint.
 
+use super::rejoin;
 use super::survey::{self, blocking};
 use super::world::World;
 use crate::barman;
@@ -28,16 +29,21 @@ pub(super) async fn look(world: &World, plan: Option<BootPlan>) -> Result<Findin
         survey::write_memory(world, memory).await?;
     }
     match (plan.map(|p| p.role), seen.role) {
+        // Promoted, and not by an election: a person's word counts as a new term.
         (Some(Role::Standby), Some(Role::Primary)) => {
+            world.elector.usurp(world).await?;
             remember(world, Role::Primary).await?;
             Ok(Finding::Promoted)
         }
-        (Some(Role::Standby), _) => look_at_upstream(world).await,
+        (Some(Role::Standby), _) => match super::promote::follow_leader(world).await? {
+            Some(finding) => Ok(finding),
+            None => look_at_upstream(world).await,
+        },
+        (Some(Role::Witness), _) => super::witness::look(world).await,
         (Some(Role::Primary), _) | (None, _) => Ok(match survey::verdict(world, plan).await {
-            // While it is open its own slots and standbys are the better witnesses of who is there:
-            // only a conflict closes it. Losing a majority is the failover issue's business.
+            // Who is reached is the lease's business; only a conflict closes it here.
             Verdict::Closed(reason) if reason.is_conflict() => Finding::MustClose(reason),
-            Verdict::Open | Verdict::Closed(_) => Finding::Fine,
+            Verdict::Open | Verdict::Elected | Verdict::Closed(_) => Finding::Fine,
         }),
     }
 }
@@ -99,6 +105,9 @@ async fn look_at_upstream(world: &World) -> Result<Finding, Fault> {
     let facts = pg::slot_facts(&primary, &ours)
         .await
         .map_err(|e| e.fault())?;
+    if let Some(reason) = rejoin::diverged(world, &primary, &upstream, &facts, &ours).await? {
+        return Ok(Finding::Diverged(reason));
+    }
     match pg::repair(&ours, &facts) {
         Repair::Wait => Ok(Finding::Fine),
         Repair::Stuck(why) => {

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub(super) async fn configure(world: &World, plan: Option<BootPlan>) -> Result<(), Fault> {
     let role = plan.map_or(Role::Primary, |p| p.role);
     write(world, role).await?;
+    super::synchronous::prepare(world).await?;
     if plan.is_some_and(|p| p.provision == Provision::Adopt) {
         include_line(world, Site::Live).await?;
     }
@@ -27,7 +28,11 @@ pub(super) async fn configure(world: &World, plan: Option<BootPlan>) -> Result<(
 async fn write(world: &World, role: Role) -> Result<(), Fault> {
     let config = world.config();
     let facts = facts(world, role).await?;
-    let files = render(&config, &facts).map_err(|e| e.fault())?;
+    // Milliseconds of work, in which no beat would leave.
+    let rendered = config.clone();
+    let files = blocking(move || Ok(render(&rendered, &facts)))
+        .await?
+        .map_err(|e| e.fault())?;
     let mut changed = Vec::new();
     for file in files {
         let path = file.path.clone();
@@ -169,7 +174,8 @@ pub(super) async fn reload(world: &World, plan: Option<BootPlan>) -> Result<(), 
     let session = Session::local(&config, config.postgres.port, "postgres")
         .await
         .map_err(|e| e.fault())?;
-    if role == Role::Primary {
+    // A standby's users come by replication.
+    if role != Role::Standby {
         crate::pg::bootstrap(&config, config.postgres.port, crate::pg::Visit::Later)
             .await
             .map_err(|e| e.fault())?;

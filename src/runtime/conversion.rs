@@ -1,8 +1,9 @@
 //! From one room's words to another's: the rooms do not import each other, the runtime knows both.
 
 use crate::domain::{Lsn, PeerAnswer, SystemId, Timeline};
-use crate::pg::{ControlData, DirFacts};
+use crate::pg::{ClusterState, ControlData, DirFacts};
 use crate::plan::authority::Claim;
+use crate::plan::rejoin::{History, Left, Ours, Unfinished};
 use crate::plan::{Answer, ClusterFacts, Peer};
 use crate::sys::Finished;
 
@@ -22,7 +23,7 @@ pub(super) fn cluster(dir: &DirFacts, control: &ControlData, major: u32) -> Clus
     ClusterFacts {
         major,
         system_id: control.system_id,
-        timeline: control.timeline,
+        timeline: dir.newest_wal.unwrap_or_default().max(control.timeline),
         lsn: control.lsn(),
         clean: control.state.is_clean(),
         standby: dir.standby_signal,
@@ -51,6 +52,35 @@ pub(super) fn claim(control: &ControlData, members: usize) -> Claim {
         lsn: control.lsn(),
         members: members.max(1),
     }
+}
+
+/// The data of a node that rejoins, as the plan sees them.
+pub(super) fn rejoining(
+    control: &ControlData,
+    standby: bool,
+    history: Option<History>,
+    in_place: bool,
+) -> Ours {
+    Ours {
+        system_id: control.system_id,
+        history,
+        left: match (standby, control.state.is_clean()) {
+            (false, true) => Left::Stopped,
+            (false, false) => Left::Crashed,
+            (true, true) => Left::Standby,
+            (true, false) => Left::StandbyCrashed,
+        },
+        checkpoint: control.checkpoint,
+        replayed: control.min_recovery,
+        end: None,
+        hints: control.checksums || control.hints,
+        in_place,
+    }
+}
+
+/// Whether pg_rewind wrote its `pg_control`, which it does last: the source's, in archive recovery.
+pub(super) fn is_rewritten(control: &ControlData, left: &Unfinished) -> bool {
+    control.state == ClusterState::InArchiveRecovery || control.timeline != left.timeline
 }
 
 /// Why initdb failed: its own words are the best there are.

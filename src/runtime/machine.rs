@@ -3,16 +3,19 @@
 
 use super::board::Board;
 use super::daemons::Daemons;
+use super::elector::{self, Part};
 use super::postmaster;
 use super::world::{Message, World};
 use super::{control, ops, sample};
 use crate::config::TestHold;
-use crate::domain::{ExitCode, Exposure};
+use crate::domain::{ExitCode, Exposure, Role};
 use crate::fsm::{
     Action, Daemon, Door, Event, Kind, Node, Op, OpId, Outcome, Policy, Stop, Timer, step,
 };
 use crate::http::control::Command;
+use crate::http::vote::Incoming;
 use crate::http::{Beat, Clock as _, SystemClock};
+use crate::plan::Provision;
 use crate::sys::{Received, Signals};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,6 +31,7 @@ pub(super) struct Started {
     pub(super) world: Arc<World>,
     pub(super) messages: mpsc::UnboundedReceiver<Message>,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) letters: mpsc::Receiver<Incoming>,
     pub(super) signals: Signals,
     pub(super) board: Board,
     pub(super) beat: Beat,
@@ -66,6 +70,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
         world,
         mut messages,
         mut commands,
+        letters,
         mut signals,
         board,
         beat,
@@ -73,6 +78,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
     } = started;
     let policy = Policy::new(
         world.config().limits.stop_grace,
+        world.config().timing.close,
         world.primary_wait(),
         world.backs_up(),
     );
@@ -90,6 +96,15 @@ pub(super) async fn run(started: Started) -> ExitCode {
         halted: None,
         world,
     };
+    for task in [
+        tokio::spawn(elector::lead(machine.world.clone())),
+        tokio::spawn(elector::guard(machine.world.clone())),
+        tokio::spawn(elector::stand(machine.world.clone())),
+        tokio::spawn(elector::listen(machine.world.clone(), letters)),
+    ] {
+        // They live as long as the process.
+        drop(task);
+    }
     // Children may have ended before the handler was there.
     machine.sweep();
     let mut turn = tokio::time::interval(TURN);
@@ -107,7 +122,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
         tokio::select! {
             signal = signals.next() => machine.signal(signal),
             Some(message) = messages.recv() => machine.message(message),
-            Some(command) = commands.recv() => control::obey(&machine.world, command),
+            Some(command) = commands.recv() => control::obey(&machine.world, &machine.node.state, command),
             () = alarm(next) => machine.ring(),
             _ = turn.tick() => machine.turn(),
         }
@@ -163,7 +178,13 @@ impl Machine {
                     | Event::Ready(_)
                     | Event::Timer(_)
                     | Event::StopSignal(_)
-                    | Event::ReloadSignal => {}
+                    | Event::ReloadSignal
+                    | Event::LeaseLost(_)
+                    | Event::Elected
+                    | Event::Handover(_)
+                    | Event::Nudge
+                    | Event::Fence
+                    | Event::Unfence => {}
                 }
                 self.queue.push_back(event);
             }
@@ -265,7 +286,7 @@ impl Machine {
         let before = self.node.state.kind();
         let node = std::mem::replace(
             &mut self.node,
-            Node::new(Policy::new(Duration::ZERO, None, false)),
+            Node::new(Policy::new(Duration::ZERO, Duration::ZERO, None, false)),
         );
         let (node, actions) = step(node, event);
         self.node = node;
@@ -276,6 +297,7 @@ impl Machine {
         if let Some(plan) = self.node.plan {
             self.board_role(plan);
         }
+        self.world.elector.set_part(part(&self.node));
         if before == Kind::Open && after != Kind::Open {
             self.world.stop_sampler();
         }
@@ -407,6 +429,46 @@ impl Machine {
             world.tell(Message::Event(Event::Done(id, outcome)));
         });
         self.tasks.insert(id, task.abort_handle());
+    }
+}
+
+/// What the node is for the elections.
+fn part(node: &Node) -> Part {
+    let Some(plan) = node.plan else {
+        return Part::Idle;
+    };
+    let consumer = node.postmaster.is_some_and(|p| p.door == Door::Consumer);
+    let open = node.state.kind() == Kind::Open;
+    match (plan.role, plan.provision) {
+        (Role::Standby, _) if open => Part::Standby,
+        (Role::Standby, _) if node.is_elected() => Part::Preparing,
+        (Role::Primary, Provision::Adopt) if consumer => Part::Serving { open },
+        (Role::Primary, Provision::Adopt) => match node.state.kind() {
+            Kind::Launch
+            | Kind::Bootstrap
+            | Kind::Register
+            | Kind::Settle
+            | Kind::Commit
+            | Kind::Opening
+            | Kind::Demote
+            | Kind::Recover => Part::Preparing,
+            Kind::Preflight
+            | Kind::Survey
+            | Kind::Configure
+            | Kind::Decide
+            | Kind::Fenced
+            | Kind::Rejoin
+            | Kind::Handover
+            | Kind::AwaitPrimary
+            | Kind::Init
+            | Kind::Clone
+            | Kind::Scripts
+            | Kind::Open
+            | Kind::Closing
+            | Kind::Stopping
+            | Kind::Halted => Part::Idle,
+        },
+        (Role::Standby | Role::Primary | Role::Witness, _) => Part::Idle,
     }
 }
 

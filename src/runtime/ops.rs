@@ -3,10 +3,11 @@
 
 use super::survey::{self, blocking};
 use super::world::World;
-use super::{chores, configure, provision};
+use super::{chores, configure, operator, promote, provision, rejoin, switchover};
 use crate::domain::Fault;
 use crate::fsm::{Op, Outcome};
 use crate::plan::BootPlan;
+use crate::plan::authority::Verdict;
 use crate::sys::Signal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,20 @@ pub(super) async fn perform(world: Arc<World>, op: Op, plan: Option<BootPlan>) -
     let result = match op {
         Op::Preflight => super::preflight::preflight(&world).await,
         Op::Survey => match survey::survey(&world).await {
-            Ok(plan) => return Outcome::Planned(plan),
+            Ok(plan) => match operator::closed(&world, plan).await {
+                Ok(None) => return Outcome::Planned(plan),
+                Ok(Some(reason)) => return Outcome::Verdict(Verdict::Closed(reason)),
+                Err(fault) => Err(fault),
+            },
             Err(fault) => Err(fault),
         },
         Op::Configure => configure::configure(&world, plan).await,
-        Op::Ask => return Outcome::Verdict(survey::verdict(&world, plan).await),
+        Op::Ask => return Outcome::Verdict(promote::may_open(&world, plan).await),
         Op::AwaitPrimary => provision::await_primary(&world).await,
+        Op::Rejoin => match rejoin::rejoin(&world).await {
+            Ok(how) => return Outcome::Rejoined(how),
+            Err(fault) => Err(fault),
+        },
         Op::Init => provision::init(&world).await,
         Op::Clone => provision::clone(&world).await,
         Op::Bootstrap => provision::bootstrap(&world, plan).await,
@@ -37,10 +46,14 @@ pub(super) async fn perform(world: Arc<World>, op: Op, plan: Option<BootPlan>) -
                 Err(fault) => Err(fault),
             }
         }
+        Op::Handover(to) => switchover::hand_over(&world, to).await,
+        Op::Demote => promote::demote(&world).await,
+        Op::Promote => promote::promote(&world).await,
         Op::Warm => chores::warm(&world).await,
         Op::Reload => configure::reload(&world, plan).await,
         Op::Checkpoint => chores::checkpoint(&world).await,
         Op::EndAll => {
+            switchover::farewell(&world).await;
             end_all(&world).await;
             Ok(())
         }
@@ -52,7 +65,8 @@ pub(super) async fn perform(world: Arc<World>, op: Op, plan: Option<BootPlan>) -
 }
 
 /// How long the backends of a dead postmaster may take to notice; then they are killed.
-const ORPHANS_MAY_TAKE: Duration = Duration::from_secs(2);
+/// Busy ones go on until they next wait for something, and clients wait for the restart meanwhile.
+const ORPHANS_MAY_TAKE: Duration = Duration::from_millis(200);
 
 /// Backends of a dead postmaster become our children, hold its shared memory and would make the
 /// next start fail with "pre-existing shared memory block": awaited, then killed.

@@ -29,12 +29,13 @@ pub(super) async fn await_primary(world: &World) -> Result<(), Fault> {
                 {
                     Ok(facts) => {
                         same_cluster(world, &address, facts.system_id)?;
-                        tracing::info!(
-                            "{address} is the primary of cluster {}, {} to copy",
-                            facts.system_id,
-                            crate::domain::human_bytes(facts.bytes)
-                        );
-                        world.observe(|o| o.upstream = Some(address));
+                        let size = crate::domain::human_bytes(facts.bytes);
+                        let cluster = facts.system_id;
+                        tracing::info!("{address} is the primary of cluster {cluster}, of {size}");
+                        world.observe(|o| {
+                            o.upstream = Some(address);
+                            o.cluster = Some(cluster);
+                        });
                         return Ok(());
                     }
                     Err(error) => {
@@ -105,9 +106,11 @@ async fn prepare(world: &World) -> Result<(), Fault> {
 /// Creates the cluster in the staging directory.
 pub(super) async fn init(world: &World) -> Result<(), Fault> {
     let config = world.config();
-    pg::scripts_readable(&world.children, &config, &world.accounts.postgres)
-        .await
-        .map_err(|e| e.fault())?;
+    if !world.is_witness() {
+        pg::scripts_readable(&world.children, &config, &world.accounts.postgres)
+            .await
+            .map_err(|e| e.fault())?;
+    }
     prepare(world).await?;
     let pwfile = config.paths.run_dir.join("initdb.password");
     let (path, owner) = (pwfile.clone(), world.file_owner());
@@ -196,6 +199,10 @@ pub(super) async fn clone(world: &World) -> Result<(), Fault> {
     pg::forget_slot(&primary, config.identity.id)
         .await
         .map_err(|e| e.fault())?;
+    // The clone takes its primary_conninfo from repmgr's record of the primary.
+    repmgr::record_primary(&primary, &upstream, config.identity.id)
+        .await
+        .map_err(|e| e.fault())?;
     drop(primary);
     let progress = |text: String| world.progress(text);
     repmgr::clone(
@@ -217,8 +224,11 @@ pub(super) async fn clone(world: &World) -> Result<(), Fault> {
 pub(super) async fn bootstrap(world: &World, plan: Option<BootPlan>) -> Result<(), Fault> {
     let config = world.config();
     let visit = match plan.map(|p| p.provision) {
-        Some(Provision::Init) => pg::Visit::First,
-        Some(Provision::Clone | Provision::Adopt) | None => pg::Visit::Later,
+        // A witness has no database of the user's.
+        Some(Provision::Init) if !world.is_witness() => pg::Visit::First,
+        Some(Provision::Init | Provision::Clone | Provision::Adopt | Provision::Rejoin) | None => {
+            pg::Visit::Later
+        }
     };
     pg::bootstrap(&config, config.postgres.technical_port, visit)
         .await
@@ -259,6 +269,7 @@ pub(super) async fn register(world: &World, plan: Option<BootPlan>) -> Result<()
             };
             repmgr::register_standby(&world.children, account, &config, &upstream).await
         }
+        Some(Role::Witness) => return super::witness::register_staged(world).await,
         None => return Err(Fault::Bug("registered without a plan".into())),
     }
     .map_err(|e| e.fault())
@@ -270,11 +281,16 @@ pub(super) async fn commit(world: &World, plan: Option<BootPlan>) -> Result<(), 
     let Some(plan) = plan else {
         return Err(Fault::Bug("commit without a plan".into()));
     };
+    if plan.role == Role::Witness {
+        return super::witness::commit(world, plan).await;
+    }
     if plan.provision != Provision::Adopt {
         let stage = world.stage();
         blocking(move || Ok(stage.commit()))
             .await?
             .map_err(|e| e.fault())?;
+        // What a rewind left half done is in the copy that was set aside.
+        super::rejoin::unfinished(world).await?;
     }
     let control = pg::control_data(
         &world.children,
@@ -320,6 +336,12 @@ pub(super) async fn commit(world: &World, plan: Option<BootPlan>) -> Result<(), 
         o.claim = Some(conversion::claim(&control, memory.members.len()));
         o.not_streaming = 0;
     });
+    if plan.provision == Provision::Init {
+        world
+            .elector
+            .with(world, |v| v.found(&memory.members))
+            .await?;
+    }
     let (id, timeline) = (control.system_id, control.timeline);
     world.show(move |status| {
         status.system_id = Some(id);

@@ -1,7 +1,7 @@
 //! The sampler: while the node is open, one session asks the server how it is.
 
-use super::chores;
 use super::world::World;
+use super::{chores, synchronous};
 use crate::domain::Fault;
 use crate::pg::{self, PgView, Session};
 use std::sync::Arc;
@@ -35,14 +35,21 @@ async fn run(world: Arc<World>) {
     };
     let mut turn = 0;
     loop {
-        match pg::probe(&session).await {
-            Ok(view) => publish(&world, view),
+        let hurry = match pg::probe(&session).await {
+            Ok(view) => {
+                let tended = synchronous::tend(&world, &session, &view).await;
+                publish(&world, view);
+                tended.unwrap_or_else(|fault| {
+                    tracing::warn!("cannot keep synchronous_standby_names right: {fault}");
+                    false
+                })
+            }
             Err(error) => {
                 tracing::debug!("the sampler ends: {}", Fault::chain(&error));
-                world.show(|status| status.streaming = None);
+                world.show(|status| (status.streaming, status.synchronous) = (None, None));
                 return;
             }
-        }
+        };
         if world.backs_up()
             && world.is_primary()
             && turn % BACKUPS_EVERY == 0
@@ -51,11 +58,18 @@ async fn run(world: Arc<World>) {
             tracing::warn!(source = "barman", "{fault}");
         }
         turn = turn.wrapping_add(1);
+        if hurry {
+            // Commits wait for the next look.
+            pace.reset_after(config.timing.beat);
+        }
         pace.tick().await;
     }
 }
 
 fn publish(world: &World, view: PgView) {
+    if world.is_witness() {
+        return super::witness::publish(world, view);
+    }
     let members = chores::members(&view);
     world.observe(|o| {
         o.role = Some(view.role);

@@ -120,13 +120,14 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
     };
     let (to_loop, messages) = mpsc::unbounded_channel();
     let (operator, commands) = mpsc::channel(4);
+    let (to_voter, letters) = mpsc::channel(64);
     let tcp = http::bind(config.http).await?;
     let socket = http::control::bind(&RunFiles::of(&config).control_socket)?;
     let control = http::control::control_router(shown.clone(), operator);
     // Both end with the process: a node that stops still says so.
     tokio::spawn(http::serve(
         tcp,
-        http::router(shown),
+        http::router(shown).merge(http::vote::voting(key.clone(), to_voter)),
         std::future::pending(),
     ));
     tokio::spawn(http::serve(socket, control, std::future::pending()));
@@ -146,6 +147,7 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         )),
         messages,
         commands,
+        letters,
         signals,
         board,
         beat,
@@ -157,6 +159,7 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         return Ok(ExitCode::STOPPED);
     };
     started.world.set_major(major);
+    super::operator::foretell(&started.world);
     let code = machine::run(started).await;
     // What postgres said last is still in its pipe.
     crate::sys::end_log(LAST_WORDS).await;
@@ -278,6 +281,9 @@ fn first_status(config: &Config) -> Status {
             mode: config.barman.mode.to_string(),
             ..BackupView::default()
         },
+        rejoin: None,
+        election: None,
+        synchronous: None,
         fault: None,
     }
 }

@@ -4,7 +4,7 @@ use super::conversion;
 use super::world::World;
 use crate::config::Address;
 use crate::domain::{Fault, PeerReport};
-use crate::plan::authority::{Claim, Verdict, may_create, may_open};
+use crate::plan::authority::{Claim, Reason, Verdict, may_create, may_open, may_rejoin};
 use crate::plan::{self, Answer, BootPlan, Disk, Facts, Memory, Peer, Provision};
 use crate::sys::Pgdata;
 use crate::{http, pg, sys};
@@ -33,7 +33,9 @@ pub(super) async fn survey(world: &World) -> Result<BootPlan, Fault> {
     }
     let memory = read_memory(world).await?;
     world.remember(memory.clone());
+    world.elector.begin(world).await?;
     let disk = disk(world, resumed.pgdata).await?;
+    let unfinished = super::rejoin::unfinished(world).await?;
     let peers = ask(world).await;
     for peer in &peers {
         match &peer.answer {
@@ -54,14 +56,27 @@ pub(super) async fn survey(world: &World) -> Result<BootPlan, Fault> {
         memory,
         peers,
         pg_major: world.pg_major(),
+        unfinished: unfinished.is_some(),
         fingerprint,
     };
     let plan = plan::plan(&config, &facts)?;
-    if let Disk::Cluster(cluster) = &facts.disk {
-        let members = facts
-            .memory
-            .as_ref()
-            .map_or(1 + facts.peers.len(), |m| m.members.len().max(1));
+    let members = facts
+        .memory
+        .as_ref()
+        .map_or(1 + facts.peers.len(), |m| m.members.len().max(1));
+    if world.is_witness() {
+        // It shows the cluster that it votes in, not its own little database.
+        let id = facts.memory.map(|m| m.system_id);
+        world.show(move |status| status.system_id = id);
+    } else if let Some(rewind) = unfinished {
+        let claim = Claim {
+            system_id: rewind.system_id,
+            timeline: rewind.timeline,
+            lsn: rewind.fork.lsn,
+            members,
+        };
+        world.observe(|o| o.claim = Some(claim));
+    } else if let Disk::Cluster(cluster) = &facts.disk {
         let claim = Claim {
             system_id: cluster.system_id,
             timeline: cluster.timeline,
@@ -82,7 +97,14 @@ pub(super) async fn survey(world: &World) -> Result<BootPlan, Fault> {
 /// The authority's word for this boot or for the open node.
 pub(super) async fn verdict(world: &World, plan: Option<BootPlan>) -> Verdict {
     let peers = ask(world).await;
-    match (plan, world.observed().claim) {
+    let verdict = match (plan, world.observed().claim) {
+        (
+            Some(BootPlan {
+                provision: Provision::Rejoin,
+                ..
+            }),
+            Some(claim),
+        ) => may_rejoin(&claim, &peers),
         (
             Some(BootPlan {
                 provision: Provision::Init,
@@ -92,7 +114,14 @@ pub(super) async fn verdict(world: &World, plan: Option<BootPlan>) -> Verdict {
         )
         | (_, None) => may_create(&peers),
         (_, Some(claim)) => may_open(&claim, &peers),
+    };
+    if let Verdict::Closed(Reason::Superseded { peer, .. }) = &verdict {
+        let source = addresses(world)
+            .into_iter()
+            .find(|a| a.to_string() == *peer);
+        world.observe(|o| o.source = source);
     }
+    verdict
 }
 
 /// Everyone that settings or memory name, ourselves left out, at once.
@@ -100,6 +129,7 @@ pub(super) async fn ask(world: &World) -> Vec<Peer> {
     let config = world.config();
     let addresses = addresses(world);
     http::peers::ask(
+        world.dialer(),
         &addresses,
         config.http.port(),
         world.peer_key(),

@@ -1,9 +1,9 @@
 //! What every operation needs to know: settings, accounts, where things are, and whom to tell.
 
-use crate::config::{BarmanMode, Config};
-use crate::domain::{Lsn, Role, Status, Timeline};
+use crate::config::{BarmanMode, Config, NodeKind};
+use crate::domain::{Lsn, Role, Status, SystemId, Timeline};
 use crate::fsm::{Daemon, Event, OpId};
-use crate::http::PeerKey;
+use crate::http::{Dialer, PeerKey};
 use crate::plan::{Member, Memory};
 use crate::sys::{Account, Accounts, Children, Layout, Stage, VolumeLock};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +37,8 @@ pub(super) struct World {
     config: RwLock<Arc<Config>>,
     /// Derived once: it costs thousands of hash rounds, and a reload cannot change the password.
     key: PeerKey,
+    dialer: Dialer,
+    pub(super) elector: super::elector::Elector,
     pub(super) children: Children,
     pub(super) accounts: Accounts,
     pub(super) layout: Layout,
@@ -48,6 +50,7 @@ pub(super) struct World {
     observed: Mutex<Observed>,
     open: std::sync::atomic::AtomicBool,
     repmgrd: std::sync::atomic::AtomicI32,
+    fenced: std::sync::atomic::AtomicBool,
 }
 
 /// What was last seen of the cluster, for decisions that need it later.
@@ -58,6 +61,10 @@ pub(super) struct Observed {
     pub(super) not_streaming: u32,
     /// The primary that the clone is made from.
     pub(super) upstream: Option<crate::config::Address>,
+    /// The primary that replaced us, as just answered: taken once, then asked for again.
+    pub(super) source: Option<crate::config::Address>,
+    /// And its cluster: what a witness goes by.
+    pub(super) cluster: Option<SystemId>,
     /// What the server said that it is.
     pub(super) role: Option<Role>,
     /// Standby: whether it streams.
@@ -68,6 +75,10 @@ pub(super) struct Observed {
     pub(super) position: Option<Lsn>,
     /// repmgr's nodes at the last sample.
     pub(super) members: Option<Vec<Member>>,
+    /// Witness: what it goes by to stay registered.
+    pub(super) kept: super::witness::Kept,
+    /// What commits wait for.
+    pub(super) synchronous: super::synchronous::Kept,
 }
 
 impl std::fmt::Debug for World {
@@ -95,6 +106,8 @@ impl World {
         Self {
             config: RwLock::new(Arc::new(config)),
             key,
+            dialer: Dialer::default(),
+            elector: super::elector::Elector::default(),
             children,
             accounts,
             layout,
@@ -106,6 +119,7 @@ impl World {
             observed: Mutex::default(),
             open: false.into(),
             repmgrd: 0.into(),
+            fenced: false.into(),
         }
     }
 
@@ -181,6 +195,11 @@ impl World {
         Some(self.config().limits.primary_wait).filter(|d| *d < crate::config::FOR_EVER)
     }
 
+    /// Whether this node is a vote without data.
+    pub(super) fn is_witness(&self) -> bool {
+        self.config().kind == NodeKind::Witness
+    }
+
     pub(super) fn backs_up(&self) -> bool {
         self.config().barman.mode == BarmanMode::Local
     }
@@ -209,6 +228,11 @@ impl World {
         &self.key
     }
 
+    /// How peers are connected to.
+    pub(super) const fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
     /// Major version of the binaries.
     pub(super) fn pg_major(&self) -> u32 {
         self.major.load(Ordering::Relaxed)
@@ -224,6 +248,15 @@ impl World {
 
     pub(super) fn set_open(&self, open: bool) {
         self.open.store(open, Ordering::Relaxed);
+    }
+
+    /// Whether a person keeps this node closed.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_fenced(&self, fenced: bool) {
+        self.fenced.store(fenced, Ordering::Relaxed);
     }
 
     pub(super) fn is_primary(&self) -> bool {

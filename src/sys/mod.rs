@@ -2,6 +2,7 @@
 
 mod account;
 mod children;
+mod clock;
 mod cronrun;
 mod crontab;
 mod disk;
@@ -20,6 +21,7 @@ mod syslog;
 
 pub use account::{Account, Accounts};
 pub use children::{Child, ChildError, Children, Exit, Finished, Input, Spec, is_pid_1};
+pub use clock::{boot_time, wall_time};
 pub use cronrun::{CrontabError, Surroundings, run_crontab};
 pub use crontab::{BadLine, Job, Schedule, next_after, parse as parse_crontab};
 pub use disk::{

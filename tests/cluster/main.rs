@@ -10,11 +10,16 @@
 #[path = "../common/docker.rs"]
 mod docker;
 
+mod clients;
 mod confined;
 mod conventions;
 mod first_start;
 mod interface;
 mod mending;
 mod refusals;
+mod rejoin;
 mod restarts;
 mod secrets;
+mod synchronous;
+mod verbs;
+mod witness;

@@ -138,38 +138,3 @@ fn an_empty_master_beside_a_primary_stays_fenced() {
     second.wait_open();
     assert_eq!(second.psql("SELECT pg_is_in_recovery()"), "f");
 }
-
-/// §6, DESIGN §2: a master that comes back and finds a primary of its own cluster does not open; the one that
-/// serves stays open.
-#[test]
-fn a_master_that_finds_a_primary_stays_fenced() {
-    let c = Cluster::new("rival");
-    let master = c.master().start();
-    let slave = c.slave().start();
-    master.wait_open();
-    slave.wait_streaming();
-    master.stop();
-    // A person promotes the slave.
-    slave.psql("SELECT pg_promote()");
-    slave.wait_status("is the primary", |s| s["role"] == "primary");
-    master.start();
-    let status = master.wait_state("fenced");
-    assert_eq!(status["exposure"], "closed");
-    let why = status["sentence"].as_str().unwrap();
-    assert!(why.contains("pg2"), "{why}");
-    assert_ne!(
-        master.sh("exec 3<>/dev/tcp/127.0.0.1/5432").code,
-        0,
-        "5432 is closed"
-    );
-    assert_eq!(slave.psql("SELECT pg_is_in_recovery()"), "f");
-    assert_eq!(slave.state(), "open");
-    let pages: Vec<u16> = ["/health", "/primary", "/replica", "/readiness"]
-        .iter()
-        .map(|p| master.get(p).unwrap().code)
-        .collect();
-    assert_eq!(pages, [503; 4]);
-    // Out of the fence in order.
-    master.stop();
-    assert_eq!(master.inspect("{{.State.ExitCode}}"), "0");
-}

@@ -178,6 +178,25 @@ impl Cluster {
         }
     }
 
+    /// HAProxy with the playground's configuration; `PGNODE_HAPROXY_IMAGE` names the image.
+    pub(crate) fn haproxy(&self) -> Node {
+        let container = format!("{}-haproxy", self.id);
+        let image = std::env::var("PGNODE_HAPROXY_IMAGE")
+            .unwrap_or_else(|_| "pgnode-haproxy:trixie".into());
+        self.containers.borrow_mut().push(container.clone());
+        let mut words = vec!["run", "-d", "--name", &container, "--network", &self.id];
+        words.extend(["--label", "pgnode-test", "--no-healthcheck"]);
+        words.extend(["--network-alias", "haproxy", &image]);
+        docker(words).ok();
+        Node {
+            container,
+            name: "haproxy".into(),
+            port: 5000,
+            superuser: "postgres".into(),
+            http: RefCell::default(),
+        }
+    }
+
     /// Removes a container and keeps its volume.
     pub(crate) fn remove(&self, node: Node) {
         docker(["rm", "-f", &node.container]).ok();

@@ -74,7 +74,12 @@ impl Boot {
 
     /// Every state on the way until the node is open, open again, or fenced.
     pub(crate) fn path(self) -> Vec<Kind> {
-        let mut node = Node::new(Policy::new(Duration::from_secs(10), None, true));
+        let mut node = Node::new(Policy::new(
+            Duration::from_secs(10),
+            Duration::from_secs(1),
+            None,
+            true,
+        ));
         let mut path = vec![node.state.kind()];
         let mut events = VecDeque::from([Event::Begin]);
         let mut crash = self.crashes();

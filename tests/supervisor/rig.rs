@@ -66,6 +66,8 @@ printf '%s\\n' 'Database system identifier:           7000000000000000001' \\
     'Latest checkpoint location:           0/3000028' \\
     \"Latest checkpoint's TimeLineID:       1\" \\
     'Minimum recovery ending location:     0/3000110' \\
+    \"Min recovery ending loc's timeline:   0\" \\
+    'wal_log_hints setting:                on' \\
     'Data page checksum version:           1' \\
     'Bytes per WAL segment:                16777216'";
 

@@ -32,6 +32,35 @@ fn the_node_knows_who_it_is() {
     }
 }
 
+#[test]
+fn a_witness_joins_a_cluster_and_backs_up_nothing() {
+    let vars = [
+        ("PGNODE_ROLE", "witness"),
+        ("REPMGR_NODE_NAME", "pg3"),
+        ("BARMAN_MODE", "local"),
+        ("REPMGR_PARTNER_NODES", "pg1,pg2,pg3"),
+    ];
+    let (config, sources) = load(&vars).unwrap();
+    assert_eq!(config.kind, NodeKind::Witness);
+    assert_eq!(config.start_as, StartAs::Slave);
+    assert_eq!(config.barman.mode, BarmanMode::Off);
+    assert_eq!(
+        sources.of(&table::BARMAN_MODE),
+        Source::Derived("PGNODE_ROLE")
+    );
+    // REPMGR_MASTER may be anything, the environment is often shared.
+    let master = [&vars[..], &[("REPMGR_MASTER", "true")]].concat();
+    assert_eq!(self::config(&master).start_as, StartAs::Slave);
+    insta::assert_snapshot!(faults(&vars[..3]), @"
+    1 setting is wrong:
+      REPMGR_PARTNER_NODES: names no other node, and a witness (PGNODE_ROLE=witness) needs a cluster to vote in; name the data nodes, for example REPMGR_PARTNER_NODES=pg1,pg2,pg3
+    ");
+    for role in ["barman", "barman,witness"] {
+        let text = faults(&[("PGNODE_ROLE", role)]);
+        assert!(text.contains("the barman host is not supported"), "{text}");
+    }
+}
+
 /// Primary, slaves and partners as one line.
 fn peers(vars: &[(&str, &str)]) -> String {
     let peers = config(vars).peers;

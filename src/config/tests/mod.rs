@@ -68,6 +68,7 @@ fn nothing_given_is_the_contracts_defaults() {
       POSTGRES_DB                postgres                   derived from POSTGRES_USER
       POSTGRES_INITDB_ARGS       -                          not set
       PGNODE_MAX_SLOT_WAL        auto                       derived from the volume's size
+      PGNODE_KEEP_DIVERGED       false                      default
 
     Cluster
       REPMGR_PRIMARY_HOST        -                          not set
@@ -76,6 +77,15 @@ fn nothing_given_is_the_contracts_defaults() {
       REPMGR_PARTNER_NODES       -                          derived from REPMGR_SLAVES and REPMGR_PRIMARY_HOST
       REPMGR_PASSWORD            ********                   default
       REPMGR_STREAMING_PASSWORD  ********                   default
+
+    Failover
+      PGNODE_FAILOVER_PROFILE    default                    default
+      PGNODE_FAILOVER_BEAT       1000ms                     derived from PGNODE_FAILOVER_PROFILE
+      PGNODE_FAILOVER_LEASE      4000ms                     derived from PGNODE_FAILOVER_PROFILE
+      PGNODE_FAILOVER_CLOSE      1500ms                     derived from PGNODE_FAILOVER_PROFILE
+      PGNODE_FAILOVER_PROMISE    6000ms                     derived from PGNODE_FAILOVER_PROFILE
+      PGNODE_SYNCHRONOUS         off                        default
+      PGNODE_SYNCHRONOUS_STRICT  false                      default
 
     Backups
       BARMAN_MODE                local                      default
@@ -145,6 +155,12 @@ fn every_default_and_example_is_valid_and_every_variable_is_used() {
                 "REPMGR_SLAVES" => &["REPMGR_PARTNER_NODES"],
                 "POSTGRES_USER" => &["POSTGRES_DB"],
                 "PGNODE_DATA_DIR" => &["PGDATA"],
+                "PGNODE_FAILOVER_PROFILE" => &[
+                    "PGNODE_FAILOVER_BEAT",
+                    "PGNODE_FAILOVER_LEASE",
+                    "PGNODE_FAILOVER_CLOSE",
+                    "PGNODE_FAILOVER_PROMISE",
+                ],
                 _ => &[],
             };
             assert!(changed.contains(&var.name), "{} is not used", var.name);
@@ -292,7 +308,7 @@ fn all_faults_come_at_once_in_the_order_of_the_table() {
         ..machine()
     };
     let vars = owned(&[
-        ("PGNODE_ROLE", "witness"),
+        ("PGNODE_ROLE", "barman"),
         ("REPMGR_MASTER", "perhaps"),
         ("REPMGR_NODE_NAME", "pg"),
         ("REPMGR_NODE_NETWORK_NAME", "not a host"),
@@ -316,7 +332,7 @@ fn all_faults_come_at_once_in_the_order_of_the_table() {
     assert!(matches!(faults.fault(), Fault::Config(_)));
     insta::assert_snapshot!(faults, @r#"
     24 settings are wrong:
-      PGNODE_ROLE="witness": this role is not supported by this version; the only role so far is postgres
+      PGNODE_ROLE="barman": the barman host is not supported by this version; the roles so far are postgres and witness
       REPMGR_MASTER="perhaps": is neither true nor false; for example REPMGR_MASTER=false
       REPMGR_NODE_ID: is not set, and the name pg does not end in a number from 1 to 2147483647; set it, or give the node a name such as pg1
       REPMGR_NODE_NETWORK_NAME="not a host": is not a host name or an IP address; for example REPMGR_NODE_NETWORK_NAME=pg2.example.com

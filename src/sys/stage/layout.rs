@@ -13,6 +13,10 @@ pub struct Layout {
     pub anchor: PathBuf,
     /// What the node remembers about itself.
     pub state_json: PathBuf,
+    /// What it has promised as a voter.
+    pub ballot_json: PathBuf,
+    /// There while a person keeps the node closed.
+    pub fenced_json: PathBuf,
     /// The copy that is being built.
     pub staging: PathBuf,
     /// There while a swap is due.
@@ -50,6 +54,8 @@ pub fn layout(paths: &Paths, pgdata_is_mount: bool) -> Layout {
     };
     Layout {
         state_json: anchor.join("state.json"),
+        ballot_json: anchor.join("ballot.json"),
+        fenced_json: anchor.join("fenced.json"),
         staging: anchor.join("staging"),
         journal: anchor.join("staged.json"),
         old: anchor.join("old"),
