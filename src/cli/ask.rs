@@ -25,32 +25,30 @@ fn ask_within(
     path: &str,
     patience: Duration,
 ) -> Result<Answer, AskError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let socket = RunFiles::of(config).control_socket;
+    let by_socket = ask_at(Target::Socket(&socket), method.clone(), path, patience);
+    match by_socket {
+        // The socket belongs to whoever runs the node; anybody may read over TCP.
+        Err(AskError::Connect(_)) if method == Method::GET => {
+            let address = config.http_locally();
+            let host = address.ip().to_string();
+            ask_at(Target::Tcp(&host, address.port()), method, path, patience)
+        }
+        other => other,
+    }
+}
+
+fn ask_at(
+    target: Target<'_>,
+    method: Method,
+    path: &str,
+    patience: Duration,
+) -> Result<Answer, AskError> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(AskError::Connect)?;
-    runtime.block_on(async {
-        let socket = RunFiles::of(config).control_socket;
-        let by_socket = ask_node(Target::Socket(&socket), method.clone(), path, patience).await;
-        match by_socket {
-            // The socket belongs to whoever runs the node; anybody may read over TCP.
-            Err(AskError::Connect(_)) if method == Method::GET => {
-                let host = if config.http.ip().is_unspecified() {
-                    "127.0.0.1".to_owned()
-                } else {
-                    config.http.ip().to_string()
-                };
-                ask_node(
-                    Target::Tcp(&host, config.http.port()),
-                    method,
-                    path,
-                    patience,
-                )
-                .await
-            }
-            other => other,
-        }
-    })
+        .map_err(AskError::Connect)?
+        .block_on(ask_node(target, method, path, patience))
 }
 
 fn unreachable(error: &AskError) -> ExitCode {
@@ -188,15 +186,25 @@ fn said(answer: Result<Answer, AskError>, json: bool) -> ExitCode {
     }
 }
 
-/// repmgr asks what to do. Only the node starts and stops postgres, so those are refused; a promotion
-/// is allowed to who is elected, and whom to follow is known already.
-pub(super) fn hook(config: &Config, action: &str) -> ExitCode {
-    if let "validate" | "promote" | "follow" = action {
-        return said(ask(config, Method::POST, &format!("/hook/{action}")), false);
+/// What repmgr calls: validate and promote are allowed to a node that the votes have made the primary, and to
+/// no other; whom to follow is known already; only the node itself starts and stops postgres.
+pub(super) fn hook(action: &str, http: std::net::SocketAddr) -> ExitCode {
+    match action {
+        "validate" | "promote" => {
+            let host = http.ip().to_string();
+            let target = Target::Tcp(&host, http.port());
+            said(ask_at(target, Method::GET, "/primary", PATIENCE), false)
+        }
+        "follow" => {
+            say("the node follows whoever is elected\n");
+            ExitCode::STOPPED
+        }
+        _ => {
+            drop(writeln!(
+                std::io::stderr().lock(),
+                "pgnode: repmgr asked for `{action}`; only the node itself starts and stops postgres"
+            ));
+            UNKNOWN
+        }
     }
-    drop(writeln!(
-        std::io::stderr().lock(),
-        "pgnode: repmgr asked for `{action}`; only the node itself starts and stops postgres"
-    ));
-    UNKNOWN
 }

@@ -139,6 +139,9 @@ enum Verb {
     Hook {
         /// start, stop, restart, reload, validate, promote or follow
         action: String,
+        /// Where the node answers; repmgr's children have neither its environment nor its rights
+        #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8008")]
+        http: std::net::SocketAddr,
         /// Whatever repmgr adds
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
@@ -205,7 +208,7 @@ fn perform(verb: Verb) -> ExitCode {
             let path = if force { "/promote/force" } else { "/promote" };
             with_config(|config, _| ask::order(config, path, json))
         }
-        Verb::Hook { action, rest: _ } => with_config(|config, _| ask::hook(config, &action)),
+        Verb::Hook { action, http, .. } => ask::hook(&action, http),
     }
 }
 

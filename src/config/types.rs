@@ -3,7 +3,7 @@
 use super::Secret;
 use crate::domain::{NodeId, NodeName, Timing};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -308,5 +308,19 @@ impl fmt::Debug for Environment {
                 &self.scripts.iter().map(|(k, _)| k).collect::<Vec<_>>(),
             )
             .finish()
+    }
+}
+
+impl Config {
+    /// Where this container's own processes find the HTTP port: loopback, unless it listens on one address.
+    #[must_use]
+    pub fn http_locally(&self) -> SocketAddr {
+        let mut address = self.http;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+        address
     }
 }

@@ -36,13 +36,6 @@ pub enum Command {
         /// The answer.
         reply: Reply,
     },
-    /// repmgr asks, instead of acting itself.
-    Hook {
-        /// What it would do.
-        call: HookCall,
-        /// The answer.
-        reply: Reply,
-    },
     /// Try to become the new primary's standby now, or only say what would happen.
     Rejoin {
         /// Change nothing.
@@ -73,18 +66,6 @@ pub enum Command {
     },
 }
 
-/// What repmgrd would do (`repmgr.conf`: `failover_validation_command`, `promote_command`,
-/// `follow_command`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookCall {
-    /// Be the new primary: may it?
-    Validate,
-    /// Promote this node.
-    Promote,
-    /// Follow another primary.
-    Follow,
-}
-
 /// The pages of [`router`], and `POST` for each command.
 pub fn control_router(shown: Shown, commands: mpsc::Sender<Command>) -> Router {
     let route = |make: fn(Reply) -> Command| {
@@ -107,18 +88,8 @@ pub fn control_router(shown: Shown, commands: mpsc::Sender<Command>) -> Router {
             }
         })
     };
-    let hook = |call: HookCall| {
-        let commands = commands.clone();
-        post(move || {
-            let commands = commands.clone();
-            async move { ask(&commands, |reply| Command::Hook { call, reply }).await }
-        })
-    };
     router(shown)
         .route("/switchover", switchover)
-        .route("/hook/validate", hook(HookCall::Validate))
-        .route("/hook/promote", hook(HookCall::Promote))
-        .route("/hook/follow", hook(HookCall::Follow))
         .route("/reload", route(|reply| Command::Reload { reply }))
         .route(
             "/rejoin",

@@ -47,6 +47,7 @@ pub(super) struct View {
     restart_command: String,
     reload_command: String,
     promote_command: String,
+    validate_command: String,
     follow_command: String,
 
     barman_mode: &'static str,
@@ -73,6 +74,7 @@ impl View {
             let program = shell_words::quote(&text(&facts.pgnode)).into_owned();
             format!("{program} hook {what}")
         };
+        let http = config.http_locally();
         let user_conf_dir = config.paths.user_dir.join("conf.d");
         Self {
             node_id: identity.id.0,
@@ -105,7 +107,8 @@ impl View {
             stop_command: hook("stop"),
             restart_command: hook("restart"),
             reload_command: hook("reload"),
-            promote_command: hook("promote"),
+            promote_command: hook(&format!("promote --http={http}")),
+            validate_command: hook(&format!("validate --http={http}")),
             follow_command: hook("follow --upstream-node-id=%n"),
 
             barman_mode: match config.barman.mode {

@@ -36,7 +36,6 @@ pub(super) fn obey(world: &Arc<World>, state: &State, command: Command) {
             Command::Switchover { to, dry_run, reply } => {
                 (reply, switchover::by_hand(&world, to, dry_run).await)
             }
-            Command::Hook { call, reply } => (reply, switchover::hook(&world, call)),
             Command::Pause { paused, reply } => (reply, operator::pause(&world, paused).await),
             Command::Fence {
                 closed: true,

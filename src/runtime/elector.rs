@@ -138,11 +138,6 @@ impl Elector {
         self.news.subscribe()
     }
 
-    /// Looks again whether this node should stand.
-    pub(super) fn wake(&self) {
-        self.bump();
-    }
-
     fn bump(&self) {
         self.news.send_modify(|n| *n = n.wrapping_add(1));
     }

@@ -104,6 +104,12 @@ pub(super) async fn promote(world: &Arc<World>) -> Result<(), Fault> {
 /// Makes an elected node's old primary data those of a standby without a primary: it is promoted once
 /// it is open.
 pub(super) async fn demote(world: &World) -> Result<(), Fault> {
+    // First, or a boot after a kill takes the data for those of a primary that has just rejoined, and
+    // waits for another primary to register it.
+    if let Some(mut memory) = world.memory() {
+        memory.role = Role::Standby;
+        super::survey::write_memory(world, memory).await?;
+    }
     let (config, owner) = (world.config(), world.file_owner());
     blocking(move || pg::become_candidate(&config, owner)).await
 }

@@ -1,4 +1,4 @@
-//! A planned change of the primary, the farewell of one that stops, and what repmgrd is answered.
+//! A planned change of the primary, and the farewell of one that stops.
 //!
 //! No ssh and no step that cannot be taken back until the successor is elected: the old primary closes
 //! in order, sees that the successor holds everything, and releases its voters; if nobody has been
@@ -10,7 +10,6 @@ use super::world::{Message, World};
 use crate::config::Address;
 use crate::domain::{Fault, Health, Lsn, NodeId, human_bytes};
 use crate::fsm::Event;
-use crate::http::control::HookCall;
 use crate::pg::{self, ClusterState, ControlData, Session};
 use crate::plan::Member;
 use std::sync::Arc;
@@ -251,30 +250,4 @@ pub(super) async fn farewell(world: &Arc<World>) {
         Err(fault) => tracing::debug!("no farewell: {fault}"),
     }
     drop(blocking(|| Ok(())).await);
-}
-
-/// repmgrd may watch and ask; what it would do is done by the elections, or has been.
-pub(super) fn hook(world: &World, call: HookCall) -> Health {
-    let primary = world.elector.is_primary();
-    match call {
-        HookCall::Validate | HookCall::Promote => {
-            world.elector.wake();
-            let why = if primary {
-                "this node is elected"
-            } else {
-                "this node is not elected; it stands when no primary is heard any more"
-            };
-            Health {
-                ok: primary,
-                why: why.to_owned(),
-            }
-        }
-        HookCall::Follow => {
-            world.tell(Message::Event(Event::Nudge));
-            Health {
-                ok: true,
-                why: "this node follows whoever is elected".to_owned(),
-            }
-        }
-    }
 }

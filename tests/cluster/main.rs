@@ -16,6 +16,7 @@ mod conventions;
 mod first_start;
 mod interface;
 mod mending;
+mod planned;
 mod refusals;
 mod rejoin;
 mod restarts;

@@ -3,7 +3,7 @@
 use crate::docker::{Cluster, LONG, Node, Plan, Ran, eventually};
 
 /// With the times of the default profile: in the fast one a busy machine fences a primary now and then.
-fn plan<'a>(c: &'a Cluster, name: &str) -> Plan<'a> {
+pub(crate) fn plan<'a>(c: &'a Cluster, name: &str) -> Plan<'a> {
     c.node(name)
         .env("BARMAN_MODE", "off")
         .env("REPMGR_PARTNER_NODES", "pg1,pg2,pg3")
@@ -14,14 +14,19 @@ fn plan<'a>(c: &'a Cluster, name: &str) -> Plan<'a> {
         .env("REPMGR_PRIMARY_HOST", "pg1")
 }
 
-/// A primary with two standbys, all three of them voters, and a table.
-fn three(c: &Cluster) -> [Node; 3] {
+fn start(c: &Cluster) -> [Node; 3] {
     let nodes = ["pg1", "pg2", "pg3"].map(|name| plan(c, name).start());
+    three(nodes.each_ref());
+    nodes
+}
+
+/// Waits for a primary with two standbys, all three of them voters; makes a table.
+pub(crate) fn three(nodes: [&Node; 3]) {
     nodes[0].wait_open();
     for node in &nodes[1..] {
         node.wait_streaming();
     }
-    for node in &nodes {
+    for node in nodes {
         node.wait_status("knows three voters", |s| {
             s["election"]["voters"] == 3 && s["election"]["roster_changes"] == false
         });
@@ -31,7 +36,6 @@ fn three(c: &Cluster) -> [Node; 3] {
     for node in &nodes[1..] {
         node.wait_row("SELECT count(*) FROM t", "1");
     }
-    nodes
 }
 
 fn verb(node: &Node, words: &str) -> Ran {
@@ -45,7 +49,7 @@ fn refused(node: &Node, words: &str, why: &str) {
 }
 
 /// The one that is open as the primary, once there is one.
-fn elected<'a>(nodes: &[&'a Node]) -> &'a Node {
+pub(crate) fn elected<'a>(nodes: &[&'a Node]) -> &'a Node {
     eventually("a primary", LONG, || {
         let primary = |n: &&&Node| {
             n.status()
@@ -55,7 +59,7 @@ fn elected<'a>(nodes: &[&'a Node]) -> &'a Node {
     })
 }
 
-fn standby_of(node: &Node, primary: &Node) {
+pub(crate) fn standby_of(node: &Node, primary: &Node) {
     let status = node.wait_streaming();
     assert_eq!(status["role"], "standby");
     assert_eq!(status["upstream"], primary.name.as_str());
@@ -64,7 +68,7 @@ fn standby_of(node: &Node, primary: &Node) {
 #[test]
 fn during_a_maintenance_nobody_is_elected() {
     let c = Cluster::new("pause");
-    let [one, two, three] = three(&c);
+    let [one, two, three] = start(&c);
     let said = one.sh("pgnode status").ok();
     assert!(said.contains("term 1: leads, 3 answer"), "{said}");
     assert!(one.logged("is closed within 5.5 s"));
@@ -111,7 +115,7 @@ fn during_a_maintenance_nobody_is_elected() {
 #[test]
 fn a_fenced_primary_is_replaced_and_stays_closed() {
     let c = Cluster::new("fence");
-    let [one, two, three] = three(&c);
+    let [one, two, three] = start(&c);
     refused(&one, "unfence", "nobody has fenced this node");
     verb(&one, "fence").ok();
     let fenced = |s: &serde_json::Value| s["state"] == "fenced" && s["exposure"] == "closed";
@@ -152,7 +156,7 @@ fn a_fenced_primary_is_replaced_and_stays_closed() {
 #[test]
 fn the_last_of_three_is_promoted_by_force() {
     let c = Cluster::new("force");
-    let [one, two, three] = three(&c);
+    let [one, two, three] = start(&c);
     refused(
         &two,
         "promote --force",
