@@ -109,7 +109,8 @@ struct Notes {
 type Make<'a> = &'a dyn Fn() -> Outcome<Option<Cluster>>;
 
 struct Bench {
-    runs: usize,
+    /// Of the first system, and of each of the others.
+    runs: [usize; 2],
     freeze: Duration,
     only: Option<String>,
     systems: Option<String>,
@@ -125,9 +126,14 @@ fn number(name: &str, default: u64) -> u64 {
     })
 }
 
+fn times(name: &str, default: usize) -> usize {
+    usize::try_from(number(name, u64::try_from(default).unwrap())).unwrap()
+}
+
 fn main() {
+    let runs = times("FAILOVER_RUNS", 10);
     let bench = Bench {
-        runs: usize::try_from(number("FAILOVER_RUNS", 10)).unwrap(),
+        runs: [runs, times("FAILOVER_OTHERS", runs)],
         freeze: Duration::from_secs(number("FAILOVER_FREEZE", 60)),
         only: var("FAILOVER_ONLY"),
         systems: var("FAILOVER_SYSTEMS"),
@@ -144,12 +150,14 @@ fn main() {
             Cluster::patroni("pgnode-fail-patroni", &patroni(), Timing(30, 10, 10)).map(Some)
         }),
     ];
-    for (name, make) in systems {
+    for (at, (name, make)) in systems.into_iter().enumerate() {
         if !bench.wants(bench.systems.as_ref(), name) {
             continue;
         }
         match make() {
-            Ok(Some(cluster)) => all.push((name, bench.measure(name, &cluster))),
+            Ok(Some(cluster)) => {
+                all.push((name, bench.measure(name, bench.runs[at.min(1)], &cluster)))
+            }
             Ok(None) => println!("{name}: LEFT OUT, the image does not know it"),
             Err(why) => panic!("{name}: {why}"),
         }
@@ -186,14 +194,14 @@ impl Bench {
     }
 
     /// Every row `runs` times; the rows in turn, so that what else the machine does hits all of them.
-    fn measure(&self, name: &str, cluster: &Cluster) -> Figures {
+    fn measure(&self, name: &str, runs: usize, cluster: &Cluster) -> Figures {
         let clock = Clock::start();
         let doors = cluster.doors();
         let prober = Prober::start(clock, doors.clone());
         let writers = Writers::start(clock, &doors, 4);
         let mut figures = Figures::default();
         let mut blamed = BTreeSet::new();
-        for run in 1..=self.runs {
+        for run in 1..=runs {
             for row in Row::MEASURED {
                 if !self.wants(self.only.as_ref(), row.word())
                     || cluster.lacks(row.what()).is_some()
@@ -371,8 +379,9 @@ impl Bench {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap();
         let mut lines = vec![
             format!(
-                "`FAILOVER_RUNS={} FAILOVER_FREEZE={} make bench-failover` on {}; load average at its end {}.\n",
-                self.runs,
+                "`FAILOVER_RUNS={} FAILOVER_OTHERS={} FAILOVER_FREEZE={} make bench-failover` on {}; load average at its end {}.\n",
+                self.runs[0],
+                self.runs[1],
                 self.freeze.as_secs(),
                 chrono::Utc::now().format("%Y-%m-%d %H:%M UTC"),
                 load.split(' ').next().unwrap(),
