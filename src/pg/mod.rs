@@ -28,4 +28,4 @@ pub use receiver::{deafen, follow, followed, position, promote, receive_follower
 pub use rewind::{SourceFacts, keep_wal, rewind, source_facts, starts_with_wal, wal_end};
 pub use scripts::{run_scripts, scripts, scripts_readable};
 pub use session::Session;
-pub use standby::{become_candidate, become_standby, reserve_timelines};
+pub use standby::{become_candidate, become_standby, release_timelines, reserve_timelines};

@@ -77,10 +77,58 @@ pub fn reserve_timelines(pg_wal: &Path, term: u64, owner: Option<(u32, u32)>) ->
         if path.try_exists()? {
             continue;
         }
-        let text = format!("# no timeline: term {number} has no primary that this node knows of\n");
+        let text = format!("{RESERVED}: term {number} has no primary that this node knows of\n");
         crate::sys::write_atomic(&path, text.as_bytes(), 0o600, owner)?;
     }
     Ok(())
+}
+
+/// How a reserved number's history begins.
+const RESERVED: &str = "# no timeline";
+
+/// Gives back the numbers that were reserved for a promotion that did not happen, or whose successor's
+/// history did not arrive. A standby that starts takes the newest number for its target, and with an
+/// empty history it looks for its own checkpoint on that timeline, for ever (`readTimeLineHistory`,
+/// `XLogFileReadAnyTLI`). Those below a timeline that exists stay: the search for the newest stops at
+/// the first gap.
+///
+/// # Errors
+/// What the system said.
+pub fn release_timelines(pg_wal: &Path) -> io::Result<()> {
+    let mut reserved = Vec::new();
+    let mut newest = 0;
+    let entries = match std::fs::read_dir(pg_wal) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(number) = name
+            .strip_suffix(".history")
+            .filter(|n| n.len() == 8)
+            .and_then(|n| u32::from_str_radix(n, 16).ok())
+        else {
+            continue;
+        };
+        if std::fs::read(&path)?.starts_with(RESERVED.as_bytes()) {
+            reserved.push((number, path.clone()));
+        } else {
+            newest = newest.max(number);
+        }
+    }
+    reserved.retain(|(number, _)| *number > newest);
+    if reserved.is_empty() {
+        return Ok(());
+    }
+    for (_, path) in &reserved {
+        std::fs::remove_file(path)?;
+    }
+    tracing::info!(
+        "gave back {} numbers that were reserved for a timeline after {newest}, which was not begun",
+        reserved.len()
+    );
+    crate::sys::sync_dir(pg_wal)
 }
 
 /// As the clone writes it: repmgr's record of the primary with the replication user, our name and the
@@ -189,6 +237,31 @@ mod tests {
                 .collect();
             assert_eq!(left, ["mine"]);
         }
+    }
+
+    #[test]
+    fn only_numbers_above_every_timeline_are_given_back() {
+        let tmp = tempfile::tempdir().unwrap();
+        let wal = tmp.path();
+        let there = || {
+            let names = std::fs::read_dir(wal).unwrap();
+            let mut names: Vec<String> = names
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        release_timelines(&wal.join("none")).unwrap();
+        reserve_timelines(wal, 3, None).unwrap();
+        std::fs::write(wal.join("00000003.history"), "1\t0/3000000\tno\n").unwrap();
+        std::fs::write(wal.join("000000030000000000000003"), "").unwrap();
+        let before = there();
+        release_timelines(wal).unwrap();
+        assert_eq!(there(), before, "2 leads to 3");
+        reserve_timelines(wal, 7, None).unwrap();
+        assert!(there().contains("00000006.history"));
+        release_timelines(wal).unwrap();
+        assert_eq!(there(), before, "4, 5 and 6 lead nowhere");
     }
 
     #[test]

@@ -199,6 +199,20 @@ fn the_matrix() {
             Ok((Adopt, Standby, false, false)),
         ),
         (
+            "killed before its data became a candidate's",
+            true,
+            Disk::Cluster(cluster(false)),
+            other(|m| m.role = Standby),
+            Ok((Adopt, Primary, false, false)),
+        ),
+        (
+            "killed before repmgr heard that it is a standby",
+            true,
+            Disk::Cluster(cluster(true)),
+            Some(memory()),
+            Ok((Adopt, Standby, false, true)),
+        ),
+        (
             "not registered yet",
             true,
             Disk::Cluster(cluster(false)),

@@ -31,6 +31,10 @@ pub(super) async fn look(world: &World, plan: Option<BootPlan>) -> Result<Findin
     match (plan.map(|p| p.role), seen.role) {
         // Promoted, and not by an election: a person's word counts as a new term.
         (Some(Role::Standby), Some(Role::Primary)) => {
+            // An election's own promotion, seen before it has ended, is nobody's word.
+            if world.elector.is_promoting() {
+                return Ok(Finding::Fine);
+            }
             world.elector.usurp(world).await?;
             remember(world, Role::Primary).await?;
             Ok(Finding::Promoted)

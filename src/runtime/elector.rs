@@ -105,7 +105,7 @@ impl Elector {
     }
 
     /// Whether this node is elected and about to be the primary.
-    fn is_promoting(&self) -> bool {
+    pub(super) fn is_promoting(&self) -> bool {
         self.promoting.load(Ordering::Relaxed)
     }
 
@@ -328,8 +328,12 @@ impl Elector {
     pub(super) async fn usurp(&self, world: &World) -> Result<(), Fault> {
         let members = world.memory().map(|m| m.members).unwrap_or_default();
         let timeline = world.observed().timeline.unwrap_or_default();
-        self.with(world, |v| v.usurp(&members, Term(timeline.0.into())))
-            .await
+        self.with(world, |v| {
+            if !v.ballot().leads() {
+                v.usurp(&members, Term(timeline.0.into()));
+            }
+        })
+        .await
     }
 }
 

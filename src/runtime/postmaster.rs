@@ -48,6 +48,9 @@ async fn start(world: &World, door: Door, site: Site) -> Result<Child, Fault> {
     let dir = data_dir(world, site);
     pg::clear_stale_locks(&dir, &config.paths.socket_dir, port(world, door))
         .map_err(|e| e.fault())?;
+    let wal = dir.join("pg_wal");
+    pg::release_timelines(&wal)
+        .map_err(|source| pg::PgError::File { path: wal, source }.fault())?;
     let spec = pg::postgres(
         &config,
         &world.accounts.postgres,

@@ -14,6 +14,7 @@ mod clients;
 mod confined;
 mod conventions;
 mod first_start;
+mod hooks;
 mod interface;
 mod mending;
 mod planned;

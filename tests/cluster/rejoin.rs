@@ -77,8 +77,12 @@ fn a_clean_master_follows() {
     let before = inode(&master);
     master.stop();
     promote(&slave);
+    // Reserved for a promotion that did not happen: a standby would look for its own WAL on timeline 9, for ever.
+    let reserve = "for n in 2 3 4 5 6 7 8 9; do echo '# no timeline: term' >/v/data/pg_wal/0000000$n.history; done";
+    c.on_volume("pg1", reserve).ok();
     master.start();
     is_its_standby(&master, &slave);
+    assert!(master.logged("gave back 8 numbers"));
     assert_eq!(inode(&master), before, "nothing was cloned");
     let status = master.status().unwrap();
     assert_eq!(status["rejoin"]["how"], "follow");
