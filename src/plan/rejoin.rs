@@ -230,6 +230,11 @@ pub fn course(ours: &Ours, theirs: &Theirs) -> Course {
     let Some(old) = &ours.history else {
         return clone("this node's own timeline history cannot be read", None);
     };
+    // Two primaries on one timeline are for a person; a standby on it has lost nothing but its way.
+    let strayed = matches!(ours.left, Left::Standby | Left::StandbyCrashed);
+    if strayed && new == old {
+        return follow(theirs);
+    }
     if new.timeline <= old.timeline {
         return Course::Refuse(format!(
             "it is on timeline {}, this node's data on {}: not a later one",
@@ -240,14 +245,7 @@ pub fn course(ours: &Ours, theirs: &Theirs) -> Course {
         return clone("the two timeline histories have nothing in common", None);
     };
     if !is_past(ours, old, fork) {
-        return if theirs.has_segment {
-            Course::Follow
-        } else {
-            clone(
-                "the new primary no longer has the WAL that this node needs next",
-                None,
-            )
-        };
+        return follow(theirs);
     }
     let lost = Lost {
         fork,
@@ -270,6 +268,14 @@ pub fn course(ours: &Ours, theirs: &Theirs) -> Course {
         return Course::Rewind(lost);
     };
     Course::Clone(obstacle, Some(lost))
+}
+
+fn follow(theirs: &Theirs) -> Course {
+    if theirs.has_segment {
+        return Course::Follow;
+    }
+    let why = "the new primary no longer has the WAL that this node needs next";
+    Course::Clone(why.to_owned(), None)
 }
 
 /// Decides about data that an earlier rewind left behind; `rewritten`: whether pg_rewind came to its

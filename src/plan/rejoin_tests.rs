@@ -354,6 +354,9 @@ proptest! {
         };
         let theirs = Theirs { history: Some(new.clone()), has_segment, ..theirs() };
         match course(&ours, &theirs) {
+            Course::Follow if old == new => {
+                prop_assert!(left == Left::Standby && has_segment);
+            }
             Course::Follow => {
                 let fork = old.fork(&new).unwrap();
                 prop_assert_eq!(fork.timeline, old.timeline, "our timeline is in its past");
@@ -369,8 +372,34 @@ proptest! {
                 prop_assert!(has_segment && new.timeline > old.timeline);
             }
             Course::Finish(_) => prop_assert!(false, "nothing was begun"),
+            Course::Clone(..) if old == new => {
+                prop_assert!(left == Left::Standby && !has_segment);
+            }
             Course::Clone(..) => prop_assert!(new.timeline > old.timeline),
             Course::Refuse(_) => prop_assert!(new.timeline <= old.timeline),
         }
     }
+}
+
+#[test]
+fn on_one_timeline_only_a_standby_follows() {
+    let mut theirs = theirs();
+    for (left, want) in [
+        (Left::Stopped, "refuse"),
+        (Left::Crashed, "refuse"),
+        (Left::Standby, "follow"),
+        (Left::StandbyCrashed, "follow"),
+    ] {
+        let mut ours = ours(left, FORK.0 + 100, None);
+        ours.history = theirs.history.clone();
+        ours.replayed = Lsn(FORK.0 + 200);
+        assert_eq!(kind(&course(&ours, &theirs)), want, "{left:?}");
+        // The number alone is not enough.
+        ours.history = Some(history(2, &[(1, FORK.0 - 8)]));
+        assert_eq!(kind(&course(&ours, &theirs)), "refuse", "{left:?}");
+    }
+    theirs.history = Some(history(1, &[]));
+    let mut later = ours(Left::Standby, FORK.0, None);
+    later.history = Some(history(2, &[(1, FORK.0)]));
+    assert_eq!(kind(&course(&later, &theirs)), "refuse");
 }

@@ -76,7 +76,7 @@ async fn look_at_upstream(world: &World) -> Result<Finding, Fault> {
     let Some(upstream) = upstream(world).await else {
         return Ok(Finding::Fine);
     };
-    let (Some(timeline), Some(position)) = (seen.timeline, seen.position) else {
+    let Some(position) = seen.position else {
         return Ok(Finding::Fine);
     };
     let primary =
@@ -100,6 +100,8 @@ async fn look_at_upstream(world: &World) -> Result<Finding, Fault> {
         return Ok(Finding::Fine);
     }
     let node = config.identity.id;
+    // What was sampled is the timeline of the last restart point, which may be several promotions ago.
+    let (timeline, _) = pg::position(&standby).await.map_err(|e| e.fault())?;
     let ours = pg::Standing {
         node,
         system_id: world.memory().map(|m| m.system_id),

@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// Between two reminders that too few standbys stream.
 const REMIND: Duration = Duration::from_secs(60);
+/// A standby that lost its primary tries again every second (`wal_retrieve_retry_interval`): after a
+/// restart in place or a change of the primary nobody streams for a moment, and nothing is given up for that.
+const RETURN: Duration = Duration::from_secs(3);
 /// A server reads its files again within milliseconds.
 const APPLIED: Duration = Duration::from_secs(5);
 
@@ -118,6 +121,7 @@ pub(super) async fn tend(world: &World, session: &Session, view: &PgView) -> Res
         None => Some(now()),
     };
     let confirmed = match kept.lost {
+        Some(since) if now() < since.after(RETURN) => false,
         Some(since) => world.elector.confirmed_since(world, since).await,
         None => true,
     };

@@ -224,3 +224,34 @@ fn same_rows(nodes: &[&Node; 3], rows: u32) {
         node.wait_row("SELECT count(*), max(n) FROM t", &format!("{rows}|{rows}"));
     }
 }
+
+/// After two promotions the control file of a standby still names the first timeline, where its WAL would be
+/// past the end. While it cannot stream that must not be taken for WAL that the primary never had.
+#[test]
+fn a_standby_that_loses_its_stream_after_promotions_stays_open() {
+    let c = Cluster::new("stale");
+    let nodes = ["pg1", "pg2", "pg3"].map(|name| plan(&c, name).start());
+    three(nodes.each_ref());
+    let [one, two, last] = &nodes;
+    for (from, to) in [(one, two), (two, one)] {
+        from.sh(&format!("pgnode switchover --to {}", to.name)).ok();
+        settled(&nodes.each_ref());
+        to.psql("INSERT INTO t VALUES (2)");
+        last.wait_row("SELECT count(*) > 1 FROM t", "t");
+    }
+    one.psql(
+        "ALTER ROLE repmgr_streaming NOLOGIN; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'pg3'",
+    );
+    let begun = last.wait_status("does not stream", |s| s["streaming"] == false);
+    let begun = begun["now_ms"].as_u64().unwrap();
+    // A look every two seconds; after five it asks what is the matter.
+    last.wait_status("has looked often enough", |s| {
+        s["now_ms"].as_u64().unwrap() > begun + 20_000
+    });
+    assert_eq!(last.status().unwrap()["state"], "open", "{}", last.logs());
+    one.psql("ALTER ROLE repmgr_streaming LOGIN; INSERT INTO t VALUES (3)");
+    last.wait_row("SELECT max(n) FROM t", "3");
+    standby_of(last, one);
+    assert!(!last.logged("never had"), "{}", last.logs());
+}

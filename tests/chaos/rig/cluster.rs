@@ -241,6 +241,18 @@ impl Cluster {
             }
         }
         let primary = self.one_primary()?;
+        if self.flavour == Flavour::Pgnode {
+            // What a commit waits for is what was asked for, or the next fault is a second one.
+            let (_, body) = self.nodes[primary].get("/status")?;
+            let status: serde_json::Value =
+                serde_json::from_str(&body).map_err(|e| format!("/status: {e}"))?;
+            let wanted = &status["synchronous"]["required"];
+            if *wanted != status["synchronous"]["in_force"] {
+                return Err(format!(
+                    "{wanted} standbys are required of a commit, and not in force"
+                ));
+            }
+        }
         let streaming = ask(
             &self.nodes[primary].door,
             "postgres",
