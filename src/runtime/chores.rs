@@ -20,8 +20,11 @@ const LOOKS_BEFORE_REPAIR: u32 = 5;
 /// A look at the open node.
 pub(super) async fn look(world: &World, plan: Option<BootPlan>) -> Result<Finding, Fault> {
     let seen = world.observed();
+    // A standby's copy of the table lacks its own record for a moment: where this node was registered must not be
+    // forgotten, or a changed port would not be told to repmgr.
+    let me = world.config().identity.id;
     if let Some(members) = seen.members
-        && !members.is_empty()
+        && members.iter().any(|m| m.node_id == me)
         && world.memory().is_some_and(|m| m.members != members)
         && let Some(mut memory) = world.memory()
     {

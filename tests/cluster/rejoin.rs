@@ -342,6 +342,10 @@ fn a_slave_that_has_more_than_the_new_primary_is_rewound() {
     master.wait_open();
     second.wait_streaming();
     third.wait_streaming();
+    // One that has not been enrolled yet elects nobody.
+    for node in [&second, &third] {
+        node.wait_status("knows three voters", |s| s["election"]["voters"] == 3);
+    }
     master.psql("CREATE TABLE t (n int); INSERT INTO t SELECT generate_series(1, 100)");
     second.wait_row("SELECT count(*) FROM t", "100");
     second.psql("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()");

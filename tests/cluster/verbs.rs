@@ -60,9 +60,12 @@ pub(crate) fn elected<'a>(nodes: &[&'a Node]) -> &'a Node {
 }
 
 pub(crate) fn standby_of(node: &Node, primary: &Node) {
-    let status = node.wait_streaming();
+    // It streams from the former one for a moment longer.
+    let what = format!("streams from {}", primary.name);
+    let status = node.wait_status(&what, |s| {
+        s["state"] == "open" && s["streaming"] == true && s["upstream"] == primary.name.as_str()
+    });
     assert_eq!(status["role"], "standby");
-    assert_eq!(status["upstream"], primary.name.as_str());
 }
 
 #[test]
