@@ -178,6 +178,9 @@ fn an_unchanged_restart_rewrites_nothing() {
                 .eq("3")
                 .then_some(())
         });
+        node.wait_status("knows two voters", |s| {
+            s["election"]["voters"] == 2 && s["election"]["roster_changes"] == false
+        });
     }
     for node in [&slave, &master] {
         let before = managed(node);
