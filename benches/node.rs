@@ -9,6 +9,10 @@
     clippy::print_stdout,
     reason = "a program of its own that drives docker; a failed step ends it"
 )]
+#![allow(
+    dead_code,
+    reason = "the lab and the report are shared with other benchmarks"
+)]
 
 #[path = "node/lab.rs"]
 mod lab;

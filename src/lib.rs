@@ -7,6 +7,7 @@
 pub mod barman;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod fsm;
 pub mod http;
@@ -15,4 +16,5 @@ pub mod plan;
 pub mod render;
 pub mod repmgr;
 pub mod runtime;
+pub mod s3;
 pub mod sys;

@@ -17,18 +17,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pg", &["domain", "config", "sys"]),
     ("repmgr", &["domain", "config", "sys", "pg"]),
     ("barman", &["domain", "config", "sys", "pg"]),
+    ("s3", &["domain", "config", "sys", "pg", "barman"]),
+    (
+        "doctor",
+        &[
+            "domain", "config", "render", "sys", "pg", "repmgr", "barman", "s3",
+        ],
+    ),
     ("http", &["domain", "config"]),
     (
         "runtime",
         &[
-            "domain", "config", "plan", "fsm", "render", "sys", "pg", "repmgr", "barman", "http",
+            "domain", "config", "plan", "fsm", "render", "sys", "pg", "repmgr", "barman", "s3",
+            "doctor", "http",
         ],
     ),
     (
         "cli",
         &[
-            "domain", "config", "plan", "fsm", "render", "sys", "pg", "repmgr", "barman", "http",
-            "runtime",
+            "domain", "config", "plan", "fsm", "render", "sys", "pg", "repmgr", "barman", "s3",
+            "doctor", "http", "runtime",
         ],
     ),
 ];

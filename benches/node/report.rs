@@ -30,6 +30,16 @@ impl Series {
         let max = self.0.iter().copied().fold(0.0, f64::max);
         format!("{:.0} ({min:.0} to {max:.0})", self.median())
     }
+
+    /// The same with so many digits behind the point.
+    pub(crate) fn shown_to(&self, digits: usize) -> String {
+        let min = self.min();
+        let max = self.0.iter().copied().fold(0.0, f64::max);
+        format!(
+            "{:.digits$} ({min:.digits$} to {max:.digits$})",
+            self.median()
+        )
+    }
 }
 
 /// Starts of one side.
@@ -50,25 +60,39 @@ impl Starts {
 #[derive(Debug)]
 pub(crate) struct Report {
     head: String,
+    /// What the second column of figures is of.
+    other: &'static str,
     rows: Vec<String>,
     notes: String,
 }
 
-const COLUMNS: &str = "| what | pgnode | bare | ratio | aim | met |\n|---|---|---|---|---|---|\n";
-
 impl Report {
     pub(crate) fn new(part: &str, runs: usize) -> Self {
+        Self::named(&format!(
+            "PGNODE_BENCH={part} PGNODE_BENCH_RUNS={runs} make bench"
+        ))
+    }
+
+    /// With the command that makes it.
+    pub(crate) fn named(command: &str) -> Self {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap();
         let head = format!(
-            "`PGNODE_BENCH={part} PGNODE_BENCH_RUNS={runs} make bench` on {}; load average at its begin {}.\n\n",
+            "`{command}` on {}; load average at its begin {}.\n\n",
             chrono::Utc::now().format("%Y-%m-%d %H:%M UTC"),
             load.split(' ').next().unwrap(),
         );
         Self {
             head,
+            other: "bare",
             rows: Vec::new(),
             notes: String::new(),
         }
+    }
+
+    /// Not against a bare server.
+    pub(crate) fn against(mut self, other: &'static str) -> Self {
+        self.other = other;
+        self
     }
 
     pub(crate) fn row(
@@ -97,8 +121,9 @@ impl Report {
     /// Into the block of the part, and to the terminal.
     pub(crate) fn write(&self, part: &str) {
         let text = format!(
-            "{}{COLUMNS}{}\n{}",
+            "{}| what | pgnode | {} | ratio | aim | met |\n|---|---|---|---|---|---|\n{}\n{}",
             self.head,
+            self.other,
             self.rows.join("\n"),
             self.notes
         );

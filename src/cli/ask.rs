@@ -79,23 +79,11 @@ pub(super) fn status(config: &Config, json: bool) -> ExitCode {
 }
 
 pub(super) fn health(config: &Config, endpoint: &str, json: bool) -> ExitCode {
-    let answer = match ask(config, Method::GET, &format!("/{endpoint}")) {
+    match ask(config, Method::GET, &format!("/{endpoint}")) {
         Ok(answer) if answer.status == 404 => {
-            return complain(&format!("there is no health endpoint `{endpoint}`"));
+            complain(&format!("there is no health endpoint `{endpoint}`"))
         }
-        Ok(answer) => answer,
-        Err(error) => return unreachable(&error),
-    };
-    let body = String::from_utf8_lossy(&answer.body).into_owned();
-    let why = serde_json::from_str::<crate::domain::Health>(&body).map(|h| h.why);
-    match why {
-        Ok(why) if !json => say(&format!("{why}\n")),
-        Ok(_) | Err(_) => say(&format!("{body}\n")),
-    }
-    if answer.status == 200 {
-        ExitCode::STOPPED
-    } else {
-        UNKNOWN
+        answer => said(answer, json),
     }
 }
 
@@ -133,20 +121,7 @@ pub(super) fn order(config: &Config, path: &str, json: bool) -> ExitCode {
 }
 
 fn command(config: &Config, path: &str, patience: Duration, json: bool) -> ExitCode {
-    let answer = match ask_within(config, Method::POST, path, patience) {
-        Ok(answer) => answer,
-        Err(error) => return unreachable(&error),
-    };
-    let body = String::from_utf8_lossy(&answer.body).into_owned();
-    match serde_json::from_str::<crate::domain::Health>(&body) {
-        Ok(health) if !json => say(&format!("{}\n", health.why)),
-        Ok(_) | Err(_) => say(&format!("{body}\n")),
-    }
-    if answer.status == 200 {
-        ExitCode::STOPPED
-    } else {
-        UNKNOWN
-    }
+    said(ask_within(config, Method::POST, path, patience), json)
 }
 
 /// The old primary has to become a standby again.
@@ -186,15 +161,18 @@ fn said(answer: Result<Answer, AskError>, json: bool) -> ExitCode {
     }
 }
 
+/// Asks the node at `http` whether it is an open primary: 0 or 1.
+pub(super) fn is_primary(http: std::net::SocketAddr) -> ExitCode {
+    let host = http.ip().to_string();
+    let target = Target::Tcp(&host, http.port());
+    said(ask_at(target, Method::GET, "/primary", PATIENCE), false)
+}
+
 /// What repmgr calls: validate and promote are allowed to a node that the votes have made the primary, and to
 /// no other; whom to follow is known already; only the node itself starts and stops postgres.
 pub(super) fn hook(action: &str, http: std::net::SocketAddr) -> ExitCode {
     match action {
-        "validate" | "promote" => {
-            let host = http.ip().to_string();
-            let target = Target::Tcp(&host, http.port());
-            said(ask_at(target, Method::GET, "/primary", PATIENCE), false)
-        }
+        "validate" | "promote" => is_primary(http),
         "follow" => {
             say("the node follows whoever is elected\n");
             ExitCode::STOPPED

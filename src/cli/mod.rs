@@ -1,7 +1,14 @@
 //! The verbs. Each is thin: it loads the settings, asks or starts, prints, and says how it ended.
 
 mod ask;
+mod backup;
+mod doctor;
+mod progress;
+mod restore;
+mod s3;
+mod ssh;
 pub mod status;
+mod work;
 
 use crate::config::{self, Config, Sources};
 use crate::domain::{ExitCode, Fault};
@@ -24,7 +31,9 @@ Examples:
   docker run pgnode:local run -c work_mem=64MB               with settings for postgres
   docker exec pg1 pgnode status                              what it is, since when, who streams
   docker exec pg1 pgnode status --json | jq .lag_bytes       the same for machines
+  docker exec pg1 pgnode doctor                              whether backups work, and what mends them
   docker exec pg1 pgnode config                              effective settings and their sources
+  docker exec pg1 pgnode backup list                         the backups that can be restored
 
 Exit codes: 0 asked to stop, 64 configuration, 70 bug, 75 gave up on something transient,
 78 needs a person, 128+n ended by signal n.";
@@ -63,6 +72,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Make a backup; or list, show, verify, keep, delete
+    Backup(backup::Words),
     /// Read the settings again, as HUP does
     Reload,
     /// Let an old primary become the new one's standby: now, instead of at the next look
@@ -134,6 +145,112 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Check that backups work from end to end, and say what mends what does not
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor {
+        /// barman's name of the cluster; all that this container keeps unless given
+        server: Option<String>,
+        /// Make a backup and restore it, too
+        #[arg(long)]
+        full: bool,
+        /// This step of the protocol only, 1 to 9
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
+        step: Option<u8>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Restore the newest backup into a scratch directory, compare it, and remove it
+    #[command(after_help = doctor::DRILL_EXAMPLES)]
+    Drill {
+        /// barman's name of the cluster; all that this container keeps unless given
+        server: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a drill's server calls as its restore_command
+    #[command(hide = true)]
+    DrillWal {
+        /// barman's directory of the cluster
+        dir: std::path::PathBuf,
+        /// The file
+        name: String,
+        /// Where to
+        target: std::path::PathBuf,
+    },
+    /// What a key that is trusted over ssh may do
+    #[command(hide = true)]
+    SshServe {
+        #[command(subcommand)]
+        side: Side,
+    },
+    /// ssh to whichever node is the primary of a cluster: barman's `ssh_command`
+    #[command(hide = true)]
+    Hop {
+        /// Where the node's run-time files are
+        #[arg(long)]
+        run_dir: std::path::PathBuf,
+        /// The cluster, as in BARMAN_SERVERS
+        cluster: String,
+        /// The rest of ssh's command line
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// One WAL file to the barman host: the `archive_command` with BARMAN_METHOD=rsync
+    #[command(hide = true)]
+    WalShip {
+        /// Where the node's run-time files are
+        #[arg(long)]
+        run_dir: std::path::PathBuf,
+        /// The barman host
+        #[arg(long)]
+        host: String,
+        /// What it calls our cluster
+        #[arg(long)]
+        cluster: String,
+        /// Its incoming_wals_directory
+        #[arg(long)]
+        into: String,
+        /// The file: %p
+        path: std::path::PathBuf,
+    },
+    /// Begin this node from a backup: on an empty disk, as the container's command
+    #[command(
+        after_help = "Each flag is the variable PGNODE_RESTORE…, and wins over it. The rest of the settings are those of\n`run`. 5432 opens when recovery has reached its target, was promoted, and the node is registered anew.\n\nExamples:\n  docker run -v new:/var/lib/postgresql -v backups:/srv:ro -e BARMAN_SERVER_NAME=pg1b pgnode:local \\\n    restore latest --from /srv/pg1 --target-time '2026-11-21 10:15:00+00'\n  docker run … pgnode:local restore latest --from /srv/pg1 --check\n  docker exec pg1b pgnode restore --resume"
+    )]
+    Restore(restore::Restore),
+    /// Archive one WAL file in the bucket: the `archive_command` with BARMAN_MODE=cloud
+    #[command(hide = true)]
+    WalPush {
+        /// Where the node's run-time files are
+        #[arg(long, default_value = s3::RUN_DIR)]
+        run_dir: std::path::PathBuf,
+        /// The file: %p
+        path: std::path::PathBuf,
+    },
+    /// What a server calls for each WAL file that it recovers: 0 it is there, 1 there is none
+    #[command(hide = true)]
+    WalFetch {
+        /// Where the node that restores answers; without it the bucket is asked
+        #[arg(long)]
+        socket: Option<std::path::PathBuf>,
+        /// Where the node's run-time files are
+        #[arg(long, default_value = s3::RUN_DIR)]
+        run_dir: std::path::PathBuf,
+        /// For a standby: gives up after seconds, with 75 instead of 255, and hands out no history
+        #[arg(long)]
+        standby: bool,
+        /// A segment or a history file
+        name: String,
+        /// Where it goes
+        to: std::path::PathBuf,
+    },
+    /// What concerns the bucket of S3_BUCKET_URI
+    S3 {
+        #[command(subcommand)]
+        verb: s3::S3Verb,
+    },
     /// What repmgr calls instead of pg_ctl: only the node starts and stops postgres
     #[command(hide = true)]
     Hook {
@@ -145,6 +262,26 @@ enum Verb {
         /// Whatever repmgr adds
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
+    },
+}
+
+/// Who answers an ssh request.
+#[derive(Debug, Subcommand)]
+enum Side {
+    /// A data node
+    Node {
+        /// Where the node answers
+        #[arg(long, value_name = "HOST:PORT")]
+        http: std::net::SocketAddr,
+    },
+    /// A barman host
+    Barman {
+        /// barman's home
+        #[arg(long)]
+        home: std::path::PathBuf,
+        /// The cluster whose WAL the key may bring
+        #[arg(long)]
+        cluster: String,
     },
 }
 
@@ -193,6 +330,10 @@ fn perform(verb: Verb) -> ExitCode {
             say(&text);
             ExitCode::STOPPED
         }),
+        Verb::Backup(words) => match words.run_dir().cloned() {
+            Some(run_dir) => backup::perform_in(&run_dir, words),
+            None => with_config(|config, _| backup::perform(config, words)),
+        },
         Verb::Reload => with_config(|config, _| ask::reload(config)),
         Verb::Rejoin { dry_run, json } => {
             with_config(|config, _| ask::rejoin(config, dry_run, json))
@@ -208,7 +349,49 @@ fn perform(verb: Verb) -> ExitCode {
             let path = if force { "/promote/force" } else { "/promote" };
             with_config(|config, _| ask::order(config, path, json))
         }
+        Verb::Doctor {
+            server,
+            full,
+            step,
+            json,
+        } => with_config(|config, _| {
+            let order = crate::doctor::Order { server, full, step };
+            doctor::doctor(config, &order, json)
+        }),
+        Verb::Drill { server, json } => {
+            with_config(|config, _| doctor::drill(config, server.as_deref(), json))
+        }
+        Verb::DrillWal { dir, name, target } => doctor::drill_wal(dir, &name, &target),
+        Verb::Restore(flags) => restore::restore(&flags),
+        Verb::WalPush { run_dir, path } => s3::wal::push(&run_dir, &path),
+        Verb::WalFetch {
+            socket,
+            run_dir,
+            standby,
+            name,
+            to,
+        } => match socket {
+            Some(socket) => restore::wal_fetch(&socket, &name, &to),
+            None => s3::wal::fetch(&run_dir, &name, &to, standby),
+        },
+        Verb::S3 { verb } => s3::perform(verb),
         Verb::Hook { action, http, .. } => ask::hook(&action, http),
+        Verb::SshServe { side } => match side {
+            Side::Node { http } => ssh::node(http),
+            Side::Barman { home, cluster } => ssh::barman(&home, &cluster),
+        },
+        Verb::Hop {
+            run_dir,
+            cluster,
+            args,
+        } => ssh::hop(&run_dir, &cluster, &args),
+        Verb::WalShip {
+            run_dir,
+            host,
+            cluster,
+            into,
+            path,
+        } => ssh::ship(&run_dir, &host, &cluster, &into, &path),
     }
 }
 
@@ -217,7 +400,12 @@ fn run(settings: Vec<String>) -> ExitCode {
         .into_iter()
         .flat_map(|s| ["-c".to_owned(), s])
         .collect();
-    let (config, sources) = match config::load(arguments) {
+    run_over(arguments, Vec::new())
+}
+
+/// With variables that win over the environment's.
+fn run_over(arguments: Vec<String>, over: Vec<(String, Option<String>)>) -> ExitCode {
+    let (config, sources) = match config::load_over(arguments, over) {
         Ok(loaded) => loaded,
         Err(faults) => return complain(&faults.to_string()),
     };
@@ -263,12 +451,23 @@ fn say(text: &str) {
 
 /// Standard error, exit 64: nothing has been touched.
 fn complain(text: &str) -> ExitCode {
+    note(text);
+    ExitCode::CONFIG
+}
+
+/// Standard error, and the exit code of the fault.
+fn lament(fault: &Fault) -> ExitCode {
+    note(fault.why());
+    fault.exit_code()
+}
+
+/// A line on standard error.
+fn note(text: &str) {
     drop(writeln!(
         std::io::stderr().lock(),
         "pgnode: {}",
         text.trim_end()
     ));
-    ExitCode::CONFIG
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
 //! The status for a person: first whether it is open, as what, how far behind and what it waits
 //! for; then the rest.
 
+#[path = "copies.rs"]
+mod copies;
+#[path = "kept.rs"]
+mod kept;
+#[path = "members.rs"]
+mod members;
+
 use crate::domain::{
-    ChildView, ElectionView, Exposure, MemberView, NodeId, RejoinView, Role, Status, human_bytes,
+    ChildView, ElectionView, Exposure, MemberView, RejoinView, Role, Status, human_bytes,
     human_duration,
 };
 use chrono::{DateTime, SecondsFormat};
-use comfy_table::{
-    Attribute, Cell, Color, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle,
-    presets,
-};
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use std::time::Duration;
 
 /// Fits any terminal, and a line of it fits any chat.
@@ -39,9 +43,12 @@ pub fn status_text(s: &Status, colour: bool) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    if let Some(host) = &s.host {
+        text.push_str(&kept::text(s, host, colour));
+    }
     if !s.members.is_empty() {
         text.push('\n');
-        for line in members(s, colour).lines() {
+        for line in members::members(s, colour).lines() {
             text.push_str(line.trim_end());
             text.push('\n');
         }
@@ -78,6 +85,9 @@ impl Mood {
 
 /// `OPEN  pg2, standby: streams from pg1, nothing behind`.
 fn headline(s: &Status, colour: bool) -> String {
+    if let Some(host) = s.host.as_ref().filter(|_| kept::is_alone(s)) {
+        return kept::headline(s, host, colour);
+    }
     let (word, mood) = match s.exposure {
         Exposure::Consumer => ("OPEN", Mood::Good),
         Exposure::Technical | Exposure::Closed if s.fault.is_some() || s.state == "fenced" => {
@@ -146,7 +156,9 @@ fn details(s: &Status, colour: bool) -> Table {
         };
         row("rejoined", rejoined(view), mood);
     }
-    row("clients", clients(s), Mood::Good);
+    if !kept::is_alone(s) {
+        row("clients", clients(s), Mood::Good);
+    }
     if let Some(lsn) = s.lsn {
         let timeline = s.timeline.map(|t| format!(" on timeline {t}"));
         let of = s.system_id.map(|id| format!(" of cluster {id}"));
@@ -173,8 +185,16 @@ fn details(s: &Status, colour: bool) -> Table {
         let text = format!("{}{}", v.sentence, since.unwrap_or_default());
         row("commits", text, mood);
     }
-    if let Some((text, mood)) = backup(s) {
+    if let Some(v) = &s.archiving {
+        let (text, mood) = copies::archiving(v, s.uptime.now_ms);
+        row("archiving", text, mood);
+    }
+    if let Some((text, mood)) = copies::backup(s) {
         row("backup", text, mood);
+    }
+    for view in &s.backup.drills {
+        let (text, mood) = copies::drill(view, s.uptime.now_ms);
+        row("drill", text, mood);
     }
     let (text, mood) = processes(s);
     row("processes", text, mood);
@@ -212,11 +232,13 @@ fn new_table(colour: bool) -> Table {
     table
 }
 
-fn ms(n: u64) -> String {
+/// A duration in words.
+pub(super) fn ms(n: u64) -> String {
     human_duration(Duration::from_millis(n))
 }
 
-fn at(epoch_ms: u64) -> String {
+/// `2026-11-21T19:58:11Z`.
+pub(super) fn at(epoch_ms: u64) -> String {
     i64::try_from(epoch_ms)
         .ok()
         .and_then(DateTime::from_timestamp_millis)
@@ -340,43 +362,6 @@ fn followed(s: &Status) -> Option<(String, Mood)> {
     })
 }
 
-fn backup(s: &Status) -> Option<(String, Mood)> {
-    let b = &s.backup;
-    let (text, mood) = match (&b.last_id, b.last_end_ms) {
-        (Some(id), Some(end)) => {
-            let size = b.last_size.map(|n| format!(", {}", human_bytes(n)));
-            let age = s.uptime.now_ms.saturating_sub(end);
-            let mood = if age > OLD_BACKUP {
-                Mood::Fair
-            } else {
-                Mood::Good
-            };
-            let count = b.count.map(|n| format!("; {n} in all"));
-            let text = format!(
-                "{id}, {} ago{}{}",
-                ms(age),
-                size.unwrap_or_default(),
-                count.unwrap_or_default()
-            );
-            (text, mood)
-        }
-        _ => match b.mode.as_str() {
-            "off" if s.role == Some(Role::Witness) => return None,
-            "off" => ("nobody takes any (BARMAN_MODE=off)".to_owned(), Mood::Fair),
-            "remote" => ("a barman host takes them".to_owned(), Mood::Good),
-            _ => match s.role? {
-                Role::Primary => ("none yet".to_owned(), Mood::Fair),
-                Role::Standby => ("the primary takes them".to_owned(), Mood::Good),
-                Role::Witness => return None,
-            },
-        },
-    };
-    Some(match &b.note {
-        Some(note) => (format!("{text}; {note}"), mood),
-        None => (text, mood),
-    })
-}
-
 fn child(c: &ChildView, now_ms: u64) -> String {
     let since = ms(now_ms.saturating_sub(c.since_ms));
     let restarted = match c.restarts {
@@ -419,70 +404,6 @@ fn boot(s: &Status, total: u64) -> String {
         return ms(total);
     }
     format!("{}, of it {}", ms(total), slow.join(", "))
-}
-
-/// repmgr's table; `*` is this node.
-fn members(s: &Status, colour: bool) -> Table {
-    let mut table = new_table(colour);
-    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
-    let header = [
-        "",
-        "node",
-        "id",
-        "type",
-        "active",
-        "follows",
-        "replication",
-        "address",
-    ];
-    table.set_header(header.map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
-    let name_of = |id: NodeId| {
-        let up = s.members.iter().find(|up| up.node_id == id);
-        up.map_or_else(|| id.to_string(), |up| up.name.to_string())
-    };
-    for m in &s.members {
-        let (replication, mood) = member(m);
-        let coloured = |text: String, mood: Mood| match mood {
-            Mood::Good => Cell::new(text),
-            mood => Cell::new(text).fg(mood.colour()),
-        };
-        let active = if m.active {
-            ("yes", Mood::Good)
-        } else {
-            ("NO", Mood::Bad)
-        };
-        table.add_row([
-            Cell::new(if m.node_id == s.node_id { "*" } else { "" }),
-            Cell::new(&m.name),
-            Cell::new(m.node_id),
-            Cell::new(&m.kind),
-            coloured(active.0.to_owned(), active.1),
-            Cell::new(m.upstream.map_or_else(String::new, name_of)),
-            coloured(replication, mood),
-            Cell::new(format!("{}:{}", m.host, m.port)),
-        ]);
-    }
-    // The mark needs no room; a closed node knows nothing of replication.
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding(if index == 0 { (1, 0) } else { (1, 1) });
-        if index == 6 && s.members.iter().all(|m| m.streaming.is_none()) {
-            column.set_constraint(ColumnConstraint::Hidden);
-        }
-    }
-    table
-}
-
-fn member(m: &MemberView) -> (String, Mood) {
-    match (m.streaming, m.lag_bytes) {
-        (Some(true), Some(0)) => ("streams, nothing behind".to_owned(), Mood::Good),
-        (Some(true), Some(lag)) => {
-            let mood = if lag > BEHIND { Mood::Fair } else { Mood::Good };
-            (format!("streams, {} behind", human_bytes(lag)), mood)
-        }
-        (Some(true), None) => ("streams".to_owned(), Mood::Good),
-        (Some(false), _) => ("NOT streaming".to_owned(), Mood::Bad),
-        (None, _) => (String::new(), Mood::Good),
-    }
 }
 
 #[cfg(test)]

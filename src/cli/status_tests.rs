@@ -45,7 +45,7 @@ fn open_primary() -> Status {
         last_id: Some("20261122T031500".into()),
         last_end_ms: Some(s.uptime.now_ms - 6 * HOUR),
         last_size: Some(30_722_752),
-        note: None,
+        ..BackupView::default()
     };
     s.boot = vec![
         BootStep {
@@ -386,4 +386,78 @@ fn what_commits_wait_for() {
     let words: Vec<&str> = text.split_whitespace().collect();
     let said = "commits commits wait for NOBODY and can be lost (since 2026-11-22T09:58:30Z, 1 m 30 s ago)";
     assert!(words.join(" ").contains(said), "{text}");
+}
+
+#[test]
+fn a_barman_host_shows_its_clusters() {
+    use crate::domain::{CheckView, FailedTask, HostView, KeptView, ShippingView};
+    let mut s = open_standby();
+    (s.exposure, s.role, s.state) = (Exposure::Closed, None, "running".into());
+    s.sentence = "keeping the backups of its clusters".into();
+    s.network_name = "barman1".into();
+    (s.lsn, s.system_id, s.timeline) = (None, None, None);
+    s.members.clear();
+    s.children.retain(|c| c.name == "crond");
+    (s.boot_total_ms, s.backup.mode) = (None, "off".into());
+    let main = KeptView {
+        name: "main".into(),
+        note: "all is well".into(),
+        note_since_ms: T0 + HOUR,
+        primary: Some("pg1:5432".into()),
+        attached_since_ms: Some(T0),
+        lag_bytes: Some(0),
+        check: Some(CheckView::default()),
+        backups: 2,
+        last_id: Some("20261122T030000".into()),
+        last_end_ms: Some(T0 + 20 * HOUR),
+        last_size: Some(30_722_752),
+        ..KeptView::default()
+    };
+    s.host = Some(HostView {
+        servers: vec![main.clone()],
+        ..HostView::default()
+    });
+    assert!(
+        status_text(&s, false)
+            .starts_with("GREEN  barman1, barman host: the backups of 1 cluster\n")
+    );
+    let gone = KeptView {
+        name: "gone".into(),
+        note: "waiting for a primary: db1 is a standby".into(),
+        note_since_ms: T0,
+        problems: vec!["waiting for a primary: db1 is a standby".into()],
+        check: Some(CheckView {
+            at_ms: T0,
+            failed: vec!["PostgreSQL ()".into()],
+        }),
+        ..KeptView::default()
+    };
+    s.host = Some(HostView {
+        servers: vec![main, gone],
+        shipping: vec![ShippingView {
+            name: "main".into(),
+            waiting: 1,
+            failed: vec![FailedTask {
+                id: "20261121T000000".into(),
+                why: "no route".into(),
+            }],
+            runs: Vec::new(),
+        }],
+    });
+    let text = status_text(&s, false);
+    for part in [
+        "NOT GREEN  barman1, barman host: 1 of 2 clusters need something\n",
+        "\n main      pg1:5432   nothing behind   all OK",
+        "\n gone      none       NOT received     1 FAILED   none yet",
+        "\nmain: all is well (since 2026-11-21T09:00:00Z, 1 d 01 h)\n",
+        "\ngone: waiting for a primary: db1 is a standby (since ",
+        "\n    barman check: PostgreSQL ()\n",
+        "\nmain into the bucket: nothing yet, 1 in the queue\n",
+        "\n    backup 20261121T000000 FAILED: no route; `pgnode s3 base-sync main --retry-errors` tries again\n",
+    ] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    assert!(!text.contains("clients ") && !text.contains("BARMAN_MODE"));
+    s.state = "preflight".into();
+    assert!(status_text(&s, false).starts_with("NOT RUNNING"));
 }

@@ -1,16 +1,14 @@
 //! From the raw environment to the [`Config`]: every rule is applied, also after a fault.
 
 use super::address;
-use super::fault::{Faults, Problem, Wrong};
+use super::fault::Faults;
 use super::given::{RawEnv, Surroundings, gather};
 use super::reader::Reader;
 use super::source::{Source, Sources};
 use super::table;
-use super::types::{
-    Barman, BarmanMode, Config, Identity, Limits, NodeKind, Paths, Postgres, Repmgr, StartAs,
-};
-use super::{argv, environment, naming, paths, rules, schedule};
-use crate::domain::NodeName;
+use super::types::{Config, Identity, Limits, NodeKind, Paths, Postgres, Repmgr, StartAs};
+use super::{argv, environment, naming, paths, rules};
+use crate::domain::{NodeId, NodeName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,28 +44,40 @@ impl Reader {
         given: &BTreeMap<String, String>,
         ctx: &Surroundings<'_>,
     ) -> Option<Config> {
-        let kind = self.kind(raw.pgnode_role.as_deref());
+        let kind = self.fixed(&table::PGNODE_ROLE, raw.pgnode_role.as_deref(), rules::kind);
         let start_as = self.fixed(
             &table::REPMGR_MASTER,
             raw.repmgr_master.as_deref(),
             rules::start_as,
         );
-        let identity = self.identity(&raw, &ctx.hostname);
+        let identity = self.identity(&raw, kind, &ctx.hostname);
         let ports = self.ports(&raw);
         let postgres = self.postgres(&raw, ctx, ports);
         let http = self.http(&raw, ports);
         let network_name = identity.as_ref().map(|i| i.network_name.as_str());
         // A witness joins a cluster, whatever REPMGR_MASTER says.
         let start_as = match kind {
-            Some(NodeKind::Witness) => start_as.map(|_| StartAs::Slave),
+            Some(kind) if kind.is_witness() => start_as.map(|_| StartAs::Slave),
             Some(_) | None => start_as,
         };
         let peers = self.peers(&raw, ctx, kind, start_as, network_name, ports[0]);
         let repmgr = self.repmgr(&raw);
         let timing = self.failover(&raw);
         let synchronous = self.synchronous(&raw, kind);
-        let barman = self.barman(&raw, kind);
+        let barman = self.barman(&raw, kind, identity.as_ref());
+        let restore = self.restore(&raw);
         let paths = self.paths(&raw);
+        let s3 = self.s3(&raw, given);
+        let shipping = self.shipping(&raw, paths.as_ref());
+        self.needs_bucket(
+            s3.as_ref().and_then(Option::as_ref),
+            kind,
+            barman.as_ref(),
+            restore.as_ref().and_then(Option::as_ref),
+        );
+        let drill = self.drill(&raw, paths.as_ref());
+        let ssh = self.ssh(&raw);
+        self.names_the_cluster(&raw, kind, start_as, barman.as_ref(), peers.as_ref());
         let limits = self.limits(&raw);
         let log_format = self.fixed(
             &table::PGNODE_LOG_FORMAT,
@@ -94,6 +104,11 @@ impl Reader {
             timing: timing?,
             synchronous: synchronous?,
             barman: barman?,
+            s3: s3?,
+            shipping: shipping?,
+            restore: restore?,
+            drill: drill?,
+            ssh: ssh?,
             http: http?,
             log_format: log_format?,
             log_filter: log_filter?,
@@ -104,23 +119,12 @@ impl Reader {
         })
     }
 
-    fn kind(&mut self, given: Option<&str>) -> Option<NodeKind> {
-        let kind = self.fixed(&table::PGNODE_ROLE, given, rules::kind)?;
-        // ---- The roles of later releases: drop the second arm when barman hosts come. ----
-        match kind {
-            NodeKind::Postgres | NodeKind::Witness => Some(kind),
-            NodeKind::Barman | NodeKind::BarmanWitness => {
-                let what = "the barman host";
-                let wrong = Wrong::of(&table::PGNODE_ROLE, given, Problem::NotYet { what })
-                    .with_remedy("the roles so far are postgres and witness");
-                self.faults.push(wrong);
-                None
-            }
-        }
-        // -----------------------------------------------------------------------------------
-    }
-
-    fn identity(&mut self, raw: &RawEnv, hostname: &str) -> Option<Identity> {
+    fn identity(
+        &mut self,
+        raw: &RawEnv,
+        kind: Option<NodeKind>,
+        hostname: &str,
+    ) -> Option<Identity> {
         let name = self
             .fixed(
                 &table::REPMGR_NODE_NAME,
@@ -140,7 +144,11 @@ impl Reader {
         );
 
         let id = id.and_then(|id| {
-            let number = || name.as_ref().and_then(NodeName::number);
+            let number = || match kind {
+                // It is no node of repmgr's.
+                Some(NodeKind::Barman) => Some(NodeId(0)),
+                Some(_) | None => name.as_ref().and_then(NodeName::number),
+            };
             let id = self.or_derive(&table::REPMGR_NODE_ID, id, "REPMGR_NODE_NAME", number);
             if let (None, Some(name)) = (id, &name) {
                 self.wrong_with(
@@ -299,42 +307,6 @@ impl Reader {
         Some(Repmgr {
             password: password?,
             streaming_password: streaming?,
-        })
-    }
-
-    fn barman(&mut self, raw: &RawEnv, kind: Option<NodeKind>) -> Option<Barman> {
-        let mut mode = self.fixed(
-            &table::BARMAN_MODE,
-            raw.barman_mode.as_deref(),
-            rules::barman_mode,
-        );
-        if kind == Some(NodeKind::Witness) && mode.is_some() {
-            // It has nothing to back up, also where all nodes share one environment.
-            mode = Some(BarmanMode::Off);
-            let from = Source::Derived("PGNODE_ROLE");
-            self.sources.set(&table::BARMAN_MODE, from);
-        }
-        let password = self.password(&table::BARMAN_PASSWORD, raw.barman_password.as_deref());
-        let streaming = self.password(
-            &table::BARMAN_STREAMING_PASSWORD,
-            raw.barman_streaming_password.as_deref(),
-        );
-        let retention = self.fixed(
-            &table::BARMAN_RETENTION,
-            raw.barman_retention.as_deref(),
-            schedule::retention,
-        );
-        let backup = self.fixed(
-            &table::BARMAN_BACKUP_SCHEDULE,
-            raw.barman_backup_schedule.as_deref(),
-            schedule::cron,
-        );
-        Some(Barman {
-            mode: mode?,
-            password: password?,
-            streaming_password: streaming?,
-            retention_policy: retention?,
-            backup_schedule: backup?,
         })
     }
 

@@ -19,6 +19,17 @@ const FILE_MAX: u64 = 64 * 1024;
 /// # Errors
 /// Everything that is wrong with the settings.
 pub fn load(arguments: Vec<String>) -> Result<(Config, Sources), Faults> {
+    load_over(arguments, Vec::new())
+}
+
+/// As [`load`], with variables of the command line that win over the environment's; `None` unsets one.
+///
+/// # Errors
+/// Everything that is wrong with the settings.
+pub fn load_over(
+    arguments: Vec<String>,
+    over: Vec<(String, Option<String>)>,
+) -> Result<(Config, Sources), Faults> {
     #[expect(
         clippy::disallowed_methods,
         reason = "the environment is read here and nowhere else"
@@ -36,6 +47,11 @@ pub fn load(arguments: Vec<String>) -> Result<(Config, Sources), Faults> {
             Err(_) => not_text.push(name),
         }
     }
+    for (name, value) in over {
+        let file = format!("{name}_FILE");
+        vars.retain(|(known, _)| *known != name && *known != file);
+        vars.extend(value.map(|value| (name, value)));
+    }
     let ctx = Surroundings {
         hostname: nix::unistd::gethostname()
             .ok()
@@ -46,6 +62,32 @@ pub fn load(arguments: Vec<String>) -> Result<(Config, Sources), Faults> {
         read_file: &read_file,
     };
     Config::from_vars(vars, &ctx)
+}
+
+/// What somebody who logged in by ssh asks for: sshd puts it there beside the command that the key opens
+/// (sshd(8), `command=`).
+#[must_use]
+pub fn ssh_request() -> String {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment is read here and nowhere else"
+    )]
+    let given = std::env::var_os("SSH_ORIGINAL_COMMAND");
+    given
+        .and_then(|text| text.into_string().ok())
+        .unwrap_or_default()
+}
+
+/// The environment as it is, for a child that is to have it whole: of a verb that somebody else than a
+/// container's runtime has started.
+#[must_use]
+pub fn inherited() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment is read here and nowhere else"
+    )]
+    let given = std::env::vars_os();
+    given.collect()
 }
 
 /// Reads a small regular file; opening a pipe or a device could block for ever.

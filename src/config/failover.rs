@@ -74,7 +74,7 @@ impl Reader {
         }
         // Nobody streams from a witness.
         Some(match kind {
-            Some(NodeKind::Witness) => Synchronous::default(),
+            Some(kind) if kind.is_witness() => Synchronous::default(),
             Some(_) | None => given,
         })
     }

@@ -17,12 +17,6 @@ pub enum Problem {
         /// The name that was probably meant.
         suggestion: Option<String>,
     },
-    /// A name or a value of a later release.
-    #[error("{what} is not supported by this version")]
-    NotYet {
-        /// What was asked for.
-        what: &'static str,
-    },
     /// The variable and its `_FILE` form are both set.
     #[error("is set twice, by value and by file")]
     Twice,

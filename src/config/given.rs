@@ -83,8 +83,60 @@ pub(super) struct RawEnv {
     pub(super) barman_mode: Option<String>,
     pub(super) barman_password: Option<String>,
     pub(super) barman_streaming_password: Option<String>,
+    pub(super) barman_servers: Option<String>,
+    pub(super) barman_server_name: Option<String>,
+    pub(super) barman_method: Option<String>,
+    pub(super) barman_host: Option<String>,
     pub(super) barman_retention: Option<String>,
     pub(super) barman_backup_schedule: Option<String>,
+    pub(super) barman_incremental_schedule: Option<String>,
+    pub(super) barman_minimum_redundancy: Option<String>,
+    pub(super) barman_compression: Option<String>,
+    pub(super) barman_bandwidth_limit: Option<String>,
+    pub(super) barman_parallel_jobs: Option<String>,
+    pub(super) barman_immediate_checkpoint: Option<String>,
+    pub(super) barman_backup_max_age: Option<String>,
+    pub(super) s3_bucket_uri: Option<String>,
+    pub(super) s3_endpoint_url: Option<String>,
+    pub(super) s3_region: Option<String>,
+    pub(super) s3_access_key_id: Option<String>,
+    pub(super) s3_secret_access_key: Option<String>,
+    pub(super) s3_session_token: Option<String>,
+    pub(super) s3_credentials_file: Option<String>,
+    pub(super) s3_profile: Option<String>,
+    pub(super) s3_addressing: Option<String>,
+    pub(super) s3_ca_bundle: Option<String>,
+    pub(super) s3_sse: Option<String>,
+    pub(super) s3_sse_kms_key_id: Option<String>,
+    pub(super) s3_tags: Option<String>,
+    pub(super) s3_history_tags: Option<String>,
+    pub(super) s3_max_parallel: Option<String>,
+    pub(super) s3_part_size: Option<String>,
+    pub(super) s3_compression: Option<String>,
+    pub(super) s3_base_compression: Option<String>,
+    pub(super) s3_bandwidth_limit: Option<String>,
+    pub(super) s3_retry: Option<String>,
+    pub(super) barman_cloud_server_name: Option<String>,
+    pub(super) s3_wal_sync_schedule: Option<String>,
+    pub(super) s3_base_sync_schedule: Option<String>,
+    pub(super) s3_full_sync_schedule: Option<String>,
+    pub(super) s3_queue_dir: Option<String>,
+    pub(super) s3_queue_keep: Option<String>,
+    pub(super) pgnode_restore: Option<String>,
+    pub(super) pgnode_restore_from: Option<String>,
+    pub(super) pgnode_restore_target_time: Option<String>,
+    pub(super) pgnode_restore_target_lsn: Option<String>,
+    pub(super) pgnode_restore_target_xid: Option<String>,
+    pub(super) pgnode_restore_target_name: Option<String>,
+    pub(super) pgnode_restore_target_immediate: Option<String>,
+    pub(super) pgnode_restore_target_inclusive: Option<String>,
+    pub(super) pgnode_restore_target_timeline: Option<String>,
+    pub(super) pgnode_restore_target_action: Option<String>,
+    pub(super) pgnode_restore_retry: Option<String>,
+    pub(super) pgnode_drill_schedule: Option<String>,
+    pub(super) pgnode_drill_dir: Option<String>,
+    pub(super) pgnode_ssh_port: Option<String>,
+    pub(super) pgnode_ssh_keys: Option<String>,
     pub(super) pgnode_http_addr: Option<String>,
     pub(super) pgnode_log_format: Option<String>,
     pub(super) rust_log: Option<String>,
@@ -136,13 +188,23 @@ fn one(
     faults: &mut Faults,
     sources: &mut Sources,
 ) -> Option<(String, Source)> {
-    let file_name = var.file_name();
-    let mut by_value = vars.get(var.name).filter(|v| !v.is_empty());
+    let set = |name: &str| vars.get(name).is_some_and(|v| !v.is_empty());
+    let is_not_text = |name: &str| ctx.not_text.iter().any(|n| n == name);
+    // Another program's name for it counts where ours is not given at all.
+    let given = |name: &&str| {
+        [name, &*format!("{name}_FILE")].map(|n| set(n) || is_not_text(n)) != [false; 2]
+    };
+    let name = std::iter::once(&var.name)
+        .chain(table::aliases(var))
+        .copied()
+        .find(given)
+        .unwrap_or(var.name);
+    let file_name = format!("{name}_FILE");
+    let mut by_value = vars.get(name).filter(|v| !v.is_empty());
     let by_file = vars
         .get(&file_name)
         .filter(|path| var.from_file && !path.is_empty());
-    let is_not_text = |name: &str| ctx.not_text.iter().any(|n| n == name);
-    if is_not_text(var.name) || var.from_file && is_not_text(&file_name) {
+    if is_not_text(name) || var.from_file && is_not_text(&file_name) {
         faults.push(Wrong::of(var, None, Problem::NotText));
         return None;
     }
@@ -160,11 +222,12 @@ fn one(
     }
     match (by_value, by_file) {
         (Some(_), Some(_)) => {
-            let remedy = format!("keep one of {} and {file_name}", var.name);
+            let remedy = format!("keep one of {name} and {file_name}");
             faults.push(Wrong::of(var, None, Problem::Twice).with_remedy(remedy));
             None
         }
-        (Some(value), None) => Some((value.clone(), Source::Environment)),
+        (Some(value), None) if name == var.name => Some((value.clone(), Source::Environment)),
+        (Some(value), None) => Some((value.clone(), Source::Alias(name))),
         (None, Some(path)) => match from_file(var, path, ctx.read_file) {
             Ok(text) => text.map(|text| (text, Source::File(printable(path)))),
             Err((path, why)) => {

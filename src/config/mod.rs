@@ -6,6 +6,7 @@
 
 mod address;
 mod argv;
+mod backups;
 mod build;
 mod edge;
 mod environment;
@@ -18,6 +19,7 @@ mod paths;
 mod peers;
 mod reader;
 mod rules;
+mod s3;
 mod schedule;
 mod secret;
 pub mod show;
@@ -27,12 +29,20 @@ pub mod table;
 mod tests;
 mod types;
 
-pub use edge::load;
+pub use backups::{
+    Barman, BarmanServer, Choice, Compression, Drill, Habits, Method, Restore, RestoreFrom, Ssh,
+    Target, TargetAction, TargetTimeline, incoming_wals,
+};
+pub use edge::{inherited, load, load_over, ssh_request};
 pub use fault::{Faults, Problem, Wrong};
 pub use given::{ReadFile, Surroundings};
+pub use s3::{
+    Addressing, BadKept, Codec, Credentials, Encryption, Format, Kept, KeptHost, LARGEST_PART,
+    LEAST_PART, MOST_PARTS, S3, Shipping, Tags,
+};
 pub use secret::Secret;
 pub use source::{Source, Sources};
 pub use types::{
-    Address, Barman, BarmanMode, Config, Environment, FOR_EVER, Identity, Limits, LogFormat,
-    NodeKind, Paths, Peers, Postgres, Quorum, Repmgr, StartAs, Synchronous, TestHold,
+    Address, BarmanMode, Config, Environment, FOR_EVER, Identity, Limits, LogFormat, NodeKind,
+    Paths, Peers, Postgres, Quorum, Repmgr, StartAs, Synchronous, TestHold,
 };

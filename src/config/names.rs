@@ -49,12 +49,12 @@ pub(super) fn check<'a>(
         if known(name) {
             continue;
         }
-        let Some(prefix) = prefix(name) else {
+        if prefix(name).is_none() {
             if let Some(note) = stranger(name) {
                 sources.note(note);
             }
             continue;
-        };
+        }
         if injected_name(name, vars) {
             // The contract passes these over by name. Kubernetes and Docker put an URL into
             // `*_PORT`, so a bare number there is more likely a slip.
@@ -69,16 +69,16 @@ pub(super) fn check<'a>(
             }
             continue;
         }
-        faults.push(if prefix == "S3_" {
-            Wrong::outside(name, Problem::NotYet { what: "S3" }, "remove it")
-        } else {
-            let suggestion = suggest(name);
-            let remedy = suggestion.as_ref().map_or_else(
-                || "remove it (`pgnode config` lists every variable)".to_owned(),
-                |near| format!("did you mean {near}?"),
-            );
-            Wrong::outside(name, Problem::Unknown { suggestion }, remedy)
-        });
+        let suggestion = suggest(name);
+        let remedy = suggestion.as_ref().map_or_else(
+            || "remove it (`pgnode config` lists every variable)".to_owned(),
+            |near| format!("did you mean {near}?"),
+        );
+        faults.push(Wrong::outside(
+            name,
+            Problem::Unknown { suggestion },
+            remedy,
+        ));
     }
 }
 
@@ -218,15 +218,6 @@ mod tests {
                 "{name}"
             );
         }
-    }
-
-    #[test]
-    fn s3_is_said_to_come_later() {
-        let (faults, _) = faults(&[("S3_BUCKET_URI", "s3://x")]);
-        assert_eq!(
-            faults.to_string(),
-            "1 setting is wrong:\n  S3_BUCKET_URI: S3 is not supported by this version; remove it"
-        );
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Reader {
         partners.retain(|address| !is_self(address));
         let own_primary = primary.take_if(|address| is_self(address)).is_some();
 
-        if kind == Some(NodeKind::Witness) && primary.is_none() && partners.is_empty() {
+        if kind.is_some_and(NodeKind::is_witness) && primary.is_none() && partners.is_empty() {
             self.wrong_with(
                 &table::REPMGR_PARTNER_NODES,
                 None,

@@ -64,6 +64,19 @@ fn quantity(text: &str) -> Option<(u64, &str)> {
     Some((number, unit.trim_start()))
 }
 
+/// A whole number within these bounds.
+pub(super) fn number<T>(text: &str, least: T, most: T) -> Ruled<T>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let text = text.trim();
+    Some(text)
+        .filter(|t| t.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|t| t.parse().ok())
+        .filter(|n| (&least..=&most).contains(&n))
+        .ok_or_else(|| format!("is not a number from {least} to {most}"))
+}
+
 /// Seconds unless it says otherwise.
 pub(super) fn duration(text: &str) -> Ruled<Duration> {
     let seconds = quantity(text).and_then(|(n, unit)| {
@@ -108,8 +121,8 @@ pub(super) fn grace(text: &str) -> Ruled<Duration> {
     Ok(time)
 }
 
-/// Units are PostgreSQL's: `MB` is 1024 kB; `MiB` says the same.
-fn bytes(text: &str) -> Option<u64> {
+/// Units are PostgreSQL's: `MB` is 1024 kB; `MiB` says the same. `None` is no size.
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let (n, unit) = quantity(text)?;
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -120,6 +133,15 @@ fn bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     n.checked_mul(1 << shift)
+}
+
+/// Bytes a second; barman counts whole kB.
+pub(super) fn rate(text: &str) -> Ruled<u64> {
+    match bytes(text) {
+        Some(n) if n >= 1024 => Ok(n),
+        Some(_) => Err("is less than 1kB a second".to_owned()),
+        None => Err("is not a size: a whole number with kB, MB, GB or TB".to_owned()),
+    }
 }
 
 /// `None` for `auto`.
@@ -177,8 +199,9 @@ pub(super) fn barman_mode(text: &str) -> Ruled<BarmanMode> {
     match text.trim() {
         "local" => Ok(BarmanMode::Local),
         "remote" => Ok(BarmanMode::Remote),
+        "cloud" => Ok(BarmanMode::Cloud),
         "off" => Ok(BarmanMode::Off),
-        _ => Err(one_of(&["local", "remote", "off"])),
+        _ => Err(one_of(&["local", "remote", "cloud", "off"])),
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Source {
     Default,
     /// The variable itself.
     Environment,
+    /// Another program's variable for the same thing.
+    Alias(&'static str),
     /// The file that `NAME_FILE` names.
     File(String),
     /// The container's command.
@@ -26,6 +28,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::Environment => f.write_str("environment"),
+            Self::Alias(name) => write!(f, "environment, as {name}"),
             Self::File(path) => write!(f, "file {path}"),
             Self::Argument => f.write_str("argument"),
             Self::Derived(from) => write!(f, "derived from {from}"),

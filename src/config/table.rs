@@ -152,7 +152,7 @@ use Preset::{Derived, Fixed, Unset};
 table! {
     "Node" {
         PGNODE_ROLE: Choice(&["postgres", "barman", "witness", "barman,witness"]), Fixed("postgres"), "postgres",
-            "what the container is: `postgres`, a data node, or `witness`, a vote without data; this version knows no other";
+            "what the container is: `postgres`, a data node; `witness`, a vote without data; `barman`, a host that keeps backups; or both";
         REPMGR_MASTER: Bool, Fixed("true"), "false",
             "on an empty disk: create the cluster (`true`) or clone it (`false`). On a used disk only a hint: facts decide";
         REPMGR_NODE_NAME: Text, Fixed("node1"), "pg2",
@@ -211,16 +211,128 @@ table! {
             "what happens when too few standbys stream: `false`: commits go on with those that do, or none; `true`: they wait";
     }
     "Backups" {
-        BARMAN_MODE: Choice(&["local", "remote", "off"]), Fixed("local"), "remote",
-            "`local`: barman in this container; `remote`: a barman host pulls; `off`: none, and always so on a witness";
+        BARMAN_MODE: Choice(&["local", "remote", "cloud", "off"]), Fixed("local"), "remote",
+            "`local`: barman in this container; `remote`: a barman host pulls; `cloud`: the node writes into a bucket, without barman; `off`: none, and always so on a witness";
         BARMAN_PASSWORD: Secret, Fixed("iambarman"), "",
             "password of the user `barman`";
         BARMAN_STREAMING_PASSWORD: Secret, Fixed("iamstreamingbarman"), "",
             "password of the user `barman_streaming`";
+        BARMAN_SERVERS: Text, Unset, "main=pg1,pg2:6432; other=pg7",
+            "on a barman host: the clusters it keeps, `name=host[:port],…`, separated by `;` or spaces; every node of a cluster that can become its primary";
+        BARMAN_SERVER_NAME: Text, Derived("`REPMGR_NODE_NAME`"), "main",
+            "on a data node: what barman calls this cluster; with `BARMAN_MODE=remote` the name in `BARMAN_SERVERS`";
+        BARMAN_METHOD: Choice(&["streaming", "rsync"]), Fixed("streaming"), "rsync",
+            "how barman takes WAL and backups: `streaming` over PostgreSQL's own protocol, without ssh; `rsync`: over ssh, both ways";
+        BARMAN_HOST: Host, Unset, "barman1",
+            "on a data node with `BARMAN_MODE=remote`: the barman host, for shipping WAL over ssh and for `doctor`";
         BARMAN_RETENTION: Text, Fixed("5 days"), "4 weeks",
             "how far back a restore can go: `<n> days`, `weeks` or `months`, or `redundancy <n>` backups";
         BARMAN_BACKUP_SCHEDULE: Cron, Fixed("0 3 * * *"), "30 1 * * 0",
             "when the full backup is made: minute, hour, day, month, weekday";
+        BARMAN_INCREMENTAL_SCHEDULE: Cron, Unset, "0 */6 * * *",
+            "when an incremental backup is made: what changed since the newest full one (PostgreSQL 17 or later, `streaming`); none unless set";
+        BARMAN_MINIMUM_REDUNDANCY: Number, Fixed("1"), "2",
+            "how many full backups are kept whatever `BARMAN_RETENTION` says";
+        BARMAN_COMPRESSION: Choice(&["none", "gzip", "bzip2"]), Fixed("gzip"), "none",
+            "how archived WAL is compressed";
+        BARMAN_BANDWIDTH_LIMIT: Bytes, Unset, "50MB",
+            "most bytes a second that a backup copies; no limit unless set";
+        BARMAN_PARALLEL_JOBS: Number, Fixed("1"), "4",
+            "how many files are copied at once (`rsync` only)";
+        BARMAN_IMMEDIATE_CHECKPOINT: Bool, Fixed("true"), "false",
+            "`true`: a backup begins with a checkpoint at full speed; `false`: with a spread one, which takes minutes";
+        BARMAN_BACKUP_MAX_AGE: Duration, Fixed("2d"), "8d",
+            "`doctor` and the metrics complain when the newest complete backup is older";
+    }
+    "S3" {
+        S3_BUCKET_URI: Text, Unset, "s3://backups/prod",
+            "the bucket and a path in it: where `BARMAN_MODE=cloud` writes, and where a barman host ships its catalogue to. Nothing goes to S3 unless set";
+        S3_ENDPOINT_URL: Text, Derived("Amazon's for the region"), "https://s3.example.com:9000",
+            "the server; also taken from `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`";
+        S3_REGION: Text, Fixed("us-east-1"), "garage",
+            "the region that requests are signed for; also `AWS_REGION`, `AWS_DEFAULT_REGION`";
+        S3_ACCESS_KEY_ID: Text, Unset, "GK31c2f218a2e44f485b94239e",
+            "the key's id; also `AWS_ACCESS_KEY_ID`";
+        S3_SECRET_ACCESS_KEY: Secret, Unset, "",
+            "the key; also `AWS_SECRET_ACCESS_KEY`";
+        S3_SESSION_TOKEN: Secret, Unset, "",
+            "with temporary keys; also `AWS_SESSION_TOKEN`";
+        S3_CREDENTIALS_FILE: Path, Unset, "/run/secrets/aws",
+            "instead of the keys: a credentials file of Amazon's tools; also `AWS_SHARED_CREDENTIALS_FILE`";
+        S3_PROFILE: Text, Fixed("default"), "backup",
+            "the profile in that file; also `AWS_PROFILE`";
+        S3_ADDRESSING: Choice(&["path", "virtual"]), Fixed("path"), "virtual",
+            "how the bucket is named in a request: in the path, or in the host's name";
+        S3_CA_BUNDLE: Path, Unset, "/run/secrets/ca.pem",
+            "a PEM file with certificates that are trusted beside the system's; also `AWS_CA_BUNDLE`";
+        S3_SSE: Choice(&["none", "AES256", "aws:kms"]), Fixed("none"), "AES256",
+            "the server-side encryption that is asked for; `none`: what the bucket does by itself";
+        S3_SSE_KMS_KEY_ID: Text, Unset, "alias/backups",
+            "the key of `aws:kms`; the account's own unless set";
+        S3_TAGS: Text, Unset, "team=dba,tier=cold",
+            "tags of every object, `key=value,…`";
+        S3_HISTORY_TAGS: Text, Unset, "tier=hot",
+            "tags of timeline history files, instead of `S3_TAGS`";
+        S3_MAX_PARALLEL: Number, Fixed("4"), "8",
+            "how many objects or parts are on their way at once, 1 to 64";
+        S3_PART_SIZE: Bytes, Fixed("16MB"), "64MB",
+            "the size of a multipart upload's parts, 5MB to 5GB; grows by itself where a file would need more than 10,000";
+        S3_COMPRESSION: Text, Fixed("zstd"), "lz4",
+            "how WAL is compressed: `none`, `gzip`, `bzip2`, `xz`, `snappy`, `zstd` or `lz4`, with a level where there is one (`zstd:1`)";
+        S3_BASE_COMPRESSION: Text, Fixed("gzip"), "snappy",
+            "the same for base backups: what barman-cloud reads, `none`, `gzip`, `bzip2` or `snappy`";
+        S3_BANDWIDTH_LIMIT: Bytes, Unset, "50MB",
+            "most bytes a second that one process sends; no limit unless set";
+        S3_RETRY: Duration, Fixed("2m"), "10m",
+            "how long one request that fails in passing (no route, 503, a stall) is tried again";
+        BARMAN_CLOUD_SERVER_NAME: Text, Derived("`BARMAN_SERVER_NAME`"), "main",
+            "what the cluster is called in the bucket; the same on all its nodes, and another one after a restore";
+        S3_WAL_SYNC_SCHEDULE: Cron, Fixed("*/15 * * * *"), "*/5 * * * *",
+            "on a barman host with a bucket: when archived WAL is shipped";
+        S3_BASE_SYNC_SCHEDULE: Cron, Fixed("30 5 * * *"), "0 * * * *",
+            "the same for backups: those in the queue";
+        S3_FULL_SYNC_SCHEDULE: Cron, Fixed("0 6 1 * *"), "0 6 * * 0",
+            "when all is compared, and what barman has deleted is deleted in the bucket";
+        S3_QUEUE_DIR: Path, Derived("`$BARMAN_BACKUP_DIR/.s3-queue`"), "/srv/queue",
+            "where backups wait for being shipped";
+        S3_QUEUE_KEEP: Duration, Fixed("30d"), "7d",
+            "how long shipped ones stay there as history";
+    }
+    "Restore" {
+        PGNODE_RESTORE: Text, Unset, "latest",
+            "on an empty disk: restore this backup, `latest` or an id, and open as a new primary. On a used disk it does nothing";
+        PGNODE_RESTORE_FROM: Text, Fixed("local"), "ssh://barman1:2222/main",
+            "where the backup is: `local`, this node's own barman; a directory, barman's of that cluster, mounted here; `ssh://host[:port]/cluster`, a barman host; `s3`, `s3/cluster` or `s3://bucket/path/cluster`, a bucket";
+        PGNODE_RESTORE_TARGET_TIME: Text, Unset, "2026-11-21 10:15:00+00",
+            "recover up to this time; UTC unless it names an offset. At most one target; without any: all WAL there is";
+        PGNODE_RESTORE_TARGET_LSN: Text, Unset, "0/5000028",
+            "recover up to this WAL position";
+        PGNODE_RESTORE_TARGET_XID: Text, Unset, "742",
+            "recover up to this transaction";
+        PGNODE_RESTORE_TARGET_NAME: Text, Unset, "before_upgrade",
+            "recover up to this restore point (`pg_create_restore_point`)";
+        PGNODE_RESTORE_TARGET_IMMEDIATE: Bool, Fixed("false"), "true",
+            "recover no further than the end of the backup itself";
+        PGNODE_RESTORE_TARGET_INCLUSIVE: Bool, Fixed("true"), "false",
+            "whether the target itself (time, position, transaction) is still recovered";
+        PGNODE_RESTORE_TARGET_TIMELINE: Text, Fixed("latest"), "3",
+            "the timeline to follow: `latest`, `current` (the backup's own) or a number";
+        PGNODE_RESTORE_TARGET_ACTION: Choice(&["promote", "pause", "shutdown"]), Fixed("promote"), "pause",
+            "at the target: `promote` and open; `pause`: stay closed, readable on the technical port, until `pgnode restore --resume`; `shutdown`: exit; the next start begins again";
+        PGNODE_RESTORE_RETRY: Duration, Fixed("10m"), "1h",
+            "how long a lost source of WAL is asked again before the restore gives up (exit 75)";
+    }
+    "Drills" {
+        PGNODE_DRILL_SCHEDULE: Cron, Unset, "0 5 * * 0",
+            "when the newest backup is restored into a scratch directory and checked; never unless set";
+        PGNODE_DRILL_DIR: Path, Derived("`$BARMAN_BACKUP_DIR/.drill`; with `BARMAN_MODE=cloud` `$PGNODE_DATA_DIR/.drill`"), "/srv/drill",
+            "the scratch directory of drills and of `doctor --full`: needs room for one cluster";
+    }
+    "ssh" {
+        PGNODE_SSH_PORT: Port, Fixed("2222"), "22022",
+            "where the node's own sshd listens: only with `BARMAN_METHOD=rsync` or on a barman host with `PGNODE_SSH_KEYS`";
+        PGNODE_SSH_KEYS: Path, Unset, "/srv/keys",
+            "a directory that the cluster's nodes and its barman host share: each leaves its public keys there and trusts what is there. A volume or a secret";
     }
     "HTTP and log" {
         PGNODE_HTTP_ADDR: Socket, Fixed("0.0.0.0:8008"), "127.0.0.1:9008",
@@ -253,6 +365,22 @@ table! {
             "rendered files, pipes and the control socket; may be a tmpfs";
         PGNODE_SOCKET_DIR: Path, Fixed("/run/postgresql"), "/srv/run/postgresql",
             "PostgreSQL's Unix sockets";
+    }
+}
+
+/// The names under which other programs know a variable; the first that is set counts, and only where ours is not.
+#[must_use]
+pub fn aliases(var: &Var) -> &'static [&'static str] {
+    match var.name {
+        "S3_ENDPOINT_URL" => &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
+        "S3_REGION" => &["AWS_REGION", "AWS_DEFAULT_REGION"],
+        "S3_ACCESS_KEY_ID" => &["AWS_ACCESS_KEY_ID"],
+        "S3_SECRET_ACCESS_KEY" => &["AWS_SECRET_ACCESS_KEY"],
+        "S3_SESSION_TOKEN" => &["AWS_SESSION_TOKEN"],
+        "S3_CREDENTIALS_FILE" => &["AWS_SHARED_CREDENTIALS_FILE"],
+        "S3_PROFILE" => &["AWS_PROFILE"],
+        "S3_CA_BUNDLE" => &["AWS_CA_BUNDLE"],
+        _ => &[],
     }
 }
 

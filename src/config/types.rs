@@ -1,6 +1,8 @@
 //! The validated configuration: what the other rooms see. Everything here has been checked.
 
 use super::Secret;
+use super::backups::{Barman, Drill, Restore, Ssh};
+use super::s3::{S3, Shipping};
 use crate::domain::{NodeId, NodeName, Timing};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +23,20 @@ pub enum NodeKind {
     Witness,
     /// Both.
     BarmanWitness,
+}
+
+impl NodeKind {
+    /// Whether it votes and has no data.
+    #[must_use]
+    pub const fn is_witness(self) -> bool {
+        matches!(self, Self::Witness | Self::BarmanWitness)
+    }
+
+    /// Whether it is a barman host.
+    #[must_use]
+    pub const fn keeps_backups(self) -> bool {
+        matches!(self, Self::Barman | Self::BarmanWitness)
+    }
 }
 
 impl fmt::Display for NodeKind {
@@ -50,6 +66,8 @@ pub enum BarmanMode {
     Local,
     /// A barman host pulls.
     Remote,
+    /// The node writes into a bucket, in barman-cloud's layout.
+    Cloud,
     /// Nobody.
     Off,
 }
@@ -59,6 +77,7 @@ impl fmt::Display for BarmanMode {
         f.write_str(match self {
             Self::Local => "local",
             Self::Remote => "remote",
+            Self::Cloud => "cloud",
             Self::Off => "off",
         })
     }
@@ -209,21 +228,6 @@ pub struct Repmgr {
     pub streaming_password: Secret,
 }
 
-/// barman's users (`barman`, `barman_streaming`) and habits.
-#[derive(Clone, Debug)]
-pub struct Barman {
-    /// `BARMAN_MODE`.
-    pub mode: BarmanMode,
-    /// `BARMAN_PASSWORD`.
-    pub password: Secret,
-    /// `BARMAN_STREAMING_PASSWORD`.
-    pub streaming_password: Secret,
-    /// `BARMAN_RETENTION` in barman's words: `RECOVERY WINDOW OF 5 DAYS`.
-    pub retention_policy: String,
-    /// `BARMAN_BACKUP_SCHEDULE`: five cron fields for the full backup.
-    pub backup_schedule: String,
-}
-
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -257,6 +261,16 @@ pub struct Config {
     pub synchronous: Synchronous,
     /// barman.
     pub barman: Barman,
+    /// `S3_*`: the bucket; `None` unless `S3_BUCKET_URI` is set.
+    pub s3: Option<S3>,
+    /// `S3_*_SCHEDULE`, `S3_QUEUE_*`: how a barman host ships its catalogue there.
+    pub shipping: Shipping,
+    /// `PGNODE_RESTORE*`: what an empty disk is restored from; `None` unless asked for.
+    pub restore: Option<Restore>,
+    /// Drills.
+    pub drill: Drill,
+    /// ssh, where barman needs it.
+    pub ssh: Ssh,
     /// `PGNODE_HTTP_ADDR`.
     pub http: SocketAddr,
     /// `PGNODE_LOG_FORMAT`.

@@ -1,7 +1,11 @@
 //! Plain words of the field: roles, log positions, timelines, identities, the status that is shown,
 //! and the kinds of fault that decide an exit code. No I/O, no clock, no other room.
 
+mod archiving;
+mod drill;
 mod fault;
+mod history;
+mod host;
 mod ids;
 mod lsn;
 mod note;
@@ -9,9 +13,13 @@ mod peer;
 mod status;
 mod timing;
 
+pub use archiving::{ArchivingView, VerifiedView};
+pub use drill::DrillView;
 pub use fault::{ExitCode, Fault};
+pub use history::{Fork, History, Switch};
+pub use host::{CheckView, FailedTask, HostView, KeptView, ShippingRun, ShippingView};
 pub use ids::{NodeId, NodeName, SystemId};
-pub use lsn::{Lsn, Timeline, WalName};
+pub use lsn::{Lsn, NotASegment, NotAnLsn, Timeline, WalName};
 pub use note::{human_bytes, human_duration, registered_conninfo};
 pub use peer::{PeerAnswer, PeerError, Unreachable};
 pub use status::{

@@ -1,7 +1,10 @@
 //! What the node shows of itself: one value, published by the runtime, read by HTTP, logs, metrics
 //! and `pgnode status`. Times are milliseconds since the Unix epoch, sizes bytes.
 
-use super::{Lsn, NodeId, NodeName, Role, SystemId, Timeline};
+use super::{
+    ArchivingView, DrillView, HostView, Lsn, NodeId, NodeName, Role, SystemId, Timeline,
+    VerifiedView,
+};
 use serde::{Deserialize, Serialize};
 
 /// Where PostgreSQL can be reached at the moment.
@@ -96,6 +99,9 @@ pub struct BackupView {
     pub last_size: Option<u64>,
     /// What barman's work is doing or waiting for, for a person.
     pub note: Option<String>,
+    /// The last drill of each cluster that is kept here.
+    #[serde(default)]
+    pub drills: Vec<DrillView>,
 }
 
 /// Since when, for the age of things.
@@ -256,6 +262,12 @@ pub struct Status {
     pub boot_total_ms: Option<u64>,
     /// Backups.
     pub backup: BackupView,
+    /// Archiving into a bucket; `None` where there is none.
+    #[serde(default)]
+    pub archiving: Option<ArchivingView>,
+    /// Primary: what of the bucket can be restored; `None` before the first look.
+    #[serde(default)]
+    pub verified: Option<VerifiedView>,
     /// How it last came back from being a primary, since pgnode started.
     #[serde(default)]
     pub rejoin: Option<RejoinView>,
@@ -265,6 +277,9 @@ pub struct Status {
     /// Primary: synchronous replication; `None` where it is off.
     #[serde(default)]
     pub synchronous: Option<SynchronousView>,
+    /// The clusters whose backups it keeps; `None` where it is no barman host.
+    #[serde(default)]
+    pub host: Option<HostView>,
     /// The last fault, while it matters.
     pub fault: Option<String>,
 }
@@ -274,6 +289,22 @@ impl Status {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.exposure == Exposure::Consumer
+    }
+
+    /// A child started (`Some`) or ended; `again`: after an unexpected end.
+    pub fn child(&mut self, name: &str, pid: Option<i32>, again: bool, now_ms: u64) {
+        if let Some(view) = self.children.iter_mut().find(|c| c.name == name) {
+            view.pid = pid;
+            view.since_ms = now_ms;
+            view.restarts += u64::from(again);
+        } else {
+            self.children.push(ChildView {
+                name: name.to_owned(),
+                pid,
+                restarts: 0,
+                since_ms: now_ms,
+            });
+        }
     }
 
     /// Milliseconds in the present state.

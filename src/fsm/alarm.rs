@@ -56,6 +56,8 @@ pub(super) fn fired(turn: &mut Turn, timer: Timer) {
             | State::AwaitPrimary
             | State::Init
             | State::Clone
+            | State::Restore
+            | State::Replay
             | State::Launch
             | State::Bootstrap
             | State::Scripts
@@ -94,6 +96,8 @@ fn retry(turn: &mut Turn) {
         State::AwaitPrimary => Op::AwaitPrimary,
         State::Init => Op::Init,
         State::Clone => Op::Clone,
+        State::Restore => Op::Restore,
+        State::Replay => Op::Replay,
         State::Bootstrap => Op::Bootstrap,
         State::Scripts => Op::Scripts,
         State::Register => Op::Register,

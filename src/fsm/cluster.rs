@@ -39,6 +39,8 @@ pub(super) fn lease_lost(turn: &mut Turn, reason: Reason) {
         | State::AwaitPrimary
         | State::Init
         | State::Clone
+        | State::Restore
+        | State::Replay
         | State::Launch
         | State::Bootstrap
         | State::Scripts
@@ -90,6 +92,8 @@ pub(super) fn close(turn: &mut Turn) {
         | State::AwaitPrimary
         | State::Init
         | State::Clone
+        | State::Restore
+        | State::Replay
         | State::Launch
         | State::Bootstrap
         | State::Scripts

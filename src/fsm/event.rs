@@ -27,6 +27,12 @@ pub enum Op {
     Init,
     /// The clone.
     Clone,
+    /// The backup is chosen, checked and copied.
+    Restore,
+    /// Watches recovery until it has reached its target, then promotes.
+    Replay,
+    /// Why recovery ended before that.
+    Explain,
     /// The old primary's data become the new primary's standby.
     Rejoin,
     /// SQL on the technical port.
@@ -68,6 +74,8 @@ pub enum Outcome {
     Verdict(Verdict),
     /// [`Op::Rejoin`]: what came of it.
     Rejoined(Rejoined),
+    /// [`Op::Replay`]: recovery is where it was asked to go, and asked to end there.
+    Shutdown,
     /// [`Op::Look`]: what was seen.
     Saw(Finding),
     /// It failed.

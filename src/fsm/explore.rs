@@ -237,6 +237,7 @@ fn outcomes(op: Op) -> Vec<Outcome> {
         ]
         .map(Outcome::Saw)
         .to_vec(),
+        Op::Replay => vec![Outcome::Ok, Outcome::Shutdown],
         _ => vec![Outcome::Ok],
     };
     all.push(Outcome::Failed(Fault::Transient("x".into())));
@@ -267,11 +268,12 @@ fn plans() -> Vec<BootPlan> {
         bootstrap,
         register,
     };
-    use Provision::{Adopt, Clone, Init};
+    use Provision::{Adopt, Clone, Init, Restore};
     use Role::{Primary, Standby, Witness};
     vec![
         plan(Init, Primary, true, true),
         plan(Clone, Standby, false, true),
+        plan(Restore, Primary, true, true),
         plan(Adopt, Primary, false, false),
         plan(Adopt, Primary, true, false),
         plan(Adopt, Primary, true, true),
@@ -356,6 +358,7 @@ pub(super) fn document() -> String {
         }
     }
     text.push_str("```\n");
+    text.push_str(&super::host::tests::document());
     text
 }
 

@@ -67,6 +67,8 @@ pub(super) fn stop_signal(turn: &mut Turn, number: u8) {
         | State::AwaitPrimary
         | State::Init
         | State::Clone
+        | State::Restore
+        | State::Replay
         | State::Launch
         | State::Bootstrap
         | State::Scripts

@@ -4,7 +4,7 @@
 use super::event::{Action, Daemon, Note, Op, Site, Timer};
 use super::node::Turn;
 use super::state::{Resume, State};
-use super::{ladder, step};
+use super::{ladder, restore, step};
 use crate::domain::Fault;
 use std::time::Duration;
 
@@ -18,11 +18,13 @@ pub(super) fn postmaster_exited(turn: &mut Turn, clean: bool, how: String) {
         State::Launch | State::Bootstrap | State::Scripts | State::Register | State::Settle => {
             let resume = match step::site(turn) {
                 // What scripts did by half cannot be told from what they did.
+                Site::Staging if restore::is(turn) => Resume::Restore,
                 Site::Staging => Resume::Init,
                 Site::Live => Resume::Launch,
             };
             crashed(turn, resume, how);
         }
+        State::Replay => restore::ended(turn, how),
         State::Opening | State::Open => crashed(turn, Resume::Opening, how),
         // No postmaster runs in these; an exit of one that does not run is never heard.
         State::Preflight
@@ -36,6 +38,7 @@ pub(super) fn postmaster_exited(turn: &mut Turn, clean: bool, how: String) {
         | State::AwaitPrimary
         | State::Init
         | State::Clone
+        | State::Restore
         | State::Commit
         | State::Recover(_)
         | State::Halted(_) => {}
@@ -43,7 +46,7 @@ pub(super) fn postmaster_exited(turn: &mut Turn, clean: bool, how: String) {
 }
 
 /// Restarted in place, at once, unless it keeps dying.
-fn crashed(turn: &mut Turn, resume: Resume, how: String) {
+pub(super) fn crashed(turn: &mut Turn, resume: Resume, how: String) {
     turn.node.crashes = turn.node.crashes.saturating_add(1);
     let (count, limit) = (turn.node.crashes, turn.node.policy.crash_limit);
     if count > limit {
@@ -78,6 +81,8 @@ pub(super) fn cleared(turn: &mut Turn) {
             turn.go(State::Init, "the staged cluster is made again", None);
             turn.run(Op::Init);
         }
+        Resume::Restore => restore::copy(turn, "the backup is copied again"),
+        Resume::Replay => restore::replay(turn, "recovery goes on where it was"),
         Resume::Launch => step::launch_technical(turn, "nothing of the dead postmaster is left"),
         Resume::Opening => {
             // The daemons were left running; they wait for their database.
@@ -112,6 +117,8 @@ pub(super) fn daemon_exited(turn: &mut Turn, daemon: Daemon, how: &str) {
         | State::AwaitPrimary
         | State::Init
         | State::Clone
+        | State::Restore
+        | State::Replay
         | State::Launch
         | State::Bootstrap
         | State::Scripts

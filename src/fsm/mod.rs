@@ -7,10 +7,12 @@
 mod alarm;
 mod cluster;
 mod event;
+pub mod host;
 mod ladder;
 mod mend;
 mod node;
 mod rejoin;
+mod restore;
 mod state;
 mod step;
 mod witness;

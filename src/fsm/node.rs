@@ -20,7 +20,7 @@ pub struct Policy {
     pub crash_window: Duration,
     /// How often an operation that failed for a passing reason is tried again.
     pub retries: u8,
-    /// Whether backups run here: crond is started, and barman's first steps on a primary.
+    /// Whether backups are made here: crond is started, and the first steps towards one on a primary.
     pub backups: bool,
     /// Between two questions to the peers while fenced, and two looks while open.
     pub ask_every: Duration,

@@ -28,6 +28,10 @@ pub enum State {
     Init,
     /// `repmgr standby clone`, into the staging directory.
     Clone,
+    /// A backup is chosen, checked and copied into the staging directory.
+    Restore,
+    /// A postmaster recovers it on the technical port, as far as was asked for, and is promoted.
+    Replay,
     /// A postmaster starts on the technical port.
     Launch,
     /// Users, databases, extension.
@@ -57,6 +61,10 @@ pub enum State {
 pub enum Resume {
     /// The staged cluster is thrown away and made again.
     Init,
+    /// The staged backup is thrown away and copied again.
+    Restore,
+    /// Recovery goes on in the staging directory.
+    Replay,
     /// The technical port again.
     Launch,
     /// The consumer port again.
@@ -118,6 +126,10 @@ pub enum Kind {
     Init,
     /// See [`State::Clone`].
     Clone,
+    /// See [`State::Restore`].
+    Restore,
+    /// See [`State::Replay`].
+    Replay,
     /// See [`State::Launch`].
     Launch,
     /// See [`State::Bootstrap`].
@@ -146,7 +158,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every row, in the order of a boot.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Preflight,
         Self::Survey,
         Self::Configure,
@@ -158,6 +170,8 @@ impl Kind {
         Self::AwaitPrimary,
         Self::Init,
         Self::Clone,
+        Self::Restore,
+        Self::Replay,
         Self::Launch,
         Self::Bootstrap,
         Self::Scripts,
@@ -249,6 +263,16 @@ impl Kind {
                 "cloning the primary into the staging directory",
                 Closed,
             ),
+            Self::Restore => (
+                "restore",
+                "copying the backup into the staging directory",
+                Closed,
+            ),
+            Self::Replay => (
+                "replay",
+                "recovering the backup on the technical port",
+                Technical,
+            ),
             Self::Launch => (
                 "launch",
                 "starting postgres on the technical port",
@@ -311,6 +335,8 @@ impl State {
             Self::AwaitPrimary => Kind::AwaitPrimary,
             Self::Init => Kind::Init,
             Self::Clone => Kind::Clone,
+            Self::Restore => Kind::Restore,
+            Self::Replay => Kind::Replay,
             Self::Launch => Kind::Launch,
             Self::Bootstrap => Kind::Bootstrap,
             Self::Scripts => Kind::Scripts,

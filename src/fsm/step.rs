@@ -7,6 +7,7 @@ use super::ladder;
 use super::mend::{self, backoff};
 use super::node::{Node, Turn};
 use super::rejoin;
+use super::restore;
 use super::state::{End, State};
 use super::witness;
 use crate::domain::{Fault, Role};
@@ -118,6 +119,15 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
         (Op::Rejoin, Outcome::Failed(fault)) => rejoin::failed(turn, fault),
         (Op::Init, Outcome::Ok) => launch_technical(turn, "the cluster is created"),
         (Op::Clone, Outcome::Ok) => register(turn, "the clone is complete"),
+        (Op::Restore, Outcome::Ok) => {
+            restore::replay(turn, "the backup is in the staging directory");
+        }
+        // It has asked again for as long as it was told to.
+        (Op::Restore, Outcome::Failed(fault)) => ladder::give_up(turn, fault),
+        (Op::Replay, Outcome::Ok) => restore::promoted(turn),
+        (Op::Replay, Outcome::Shutdown) => restore::shut_down(turn),
+        (Op::Explain, Outcome::Ok) => restore::goes_on(turn),
+        (Op::Explain, Outcome::Failed(fault)) => ladder::give_up(turn, fault),
         (Op::Bootstrap, Outcome::Ok) => match turn.node.plan {
             // The user's scripts are for the user's databases.
             Some(BootPlan {
@@ -198,6 +208,7 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
             op,
             outcome @ (Outcome::Ok
             | Outcome::Planned(_)
+            | Outcome::Shutdown
             | Outcome::Verdict(_)
             | Outcome::Rejoined(_)
             | Outcome::Saw(_)),
@@ -288,6 +299,9 @@ fn judged(turn: &mut Turn, verdict: Verdict) {
             turn.go(State::Init, "no peer belongs to a cluster", None);
             turn.run(Op::Init);
         }
+        (Verdict::Open, Some(plan)) if plan.provision == Provision::Restore => {
+            restore::copy(turn, "the disk is empty and no peer belongs to a cluster");
+        }
         (
             Verdict::Open,
             Some(BootPlan {
@@ -350,7 +364,7 @@ pub(super) fn wait_for_primary(turn: &mut Turn, why: &'static str, detail: Optio
 pub(super) fn site(turn: &Turn) -> Site {
     match turn.node.plan {
         Some(BootPlan {
-            provision: Provision::Init | Provision::Clone,
+            provision: Provision::Init | Provision::Clone | Provision::Restore,
             ..
         }) => Site::Staging,
         Some(BootPlan {
@@ -428,6 +442,8 @@ fn ready(turn: &mut Turn, launch: OpId) {
         | State::AwaitPrimary
         | State::Init
         | State::Clone
+        | State::Restore
+        | State::Replay
         | State::Bootstrap
         | State::Scripts
         | State::Register

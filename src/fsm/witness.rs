@@ -17,7 +17,7 @@ pub(super) fn is(turn: &Turn) -> bool {
 pub(super) fn configured(turn: &mut Turn, plan: BootPlan) {
     match plan {
         BootPlan {
-            provision: Provision::Init | Provision::Clone | Provision::Rejoin,
+            provision: Provision::Init | Provision::Clone | Provision::Restore | Provision::Rejoin,
             ..
         } => step::wait_for_primary(turn, "the disk is empty and this node is a witness", None),
         BootPlan {

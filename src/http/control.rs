@@ -50,6 +50,11 @@ pub enum Command {
         /// The answer.
         reply: Reply,
     },
+    /// A restore that is paused at its target goes on.
+    ResumeRestore {
+        /// The answer.
+        reply: Reply,
+    },
     /// Close this node until a person opens it again, or let it open again.
     Fence {
         /// Close.
@@ -118,6 +123,10 @@ pub fn control_router(shown: Shown, commands: mpsc::Sender<Command>) -> Router {
                 paused: false,
                 reply,
             }),
+        )
+        .route(
+            "/restore/resume",
+            route(|reply| Command::ResumeRestore { reply }),
         )
         .route(
             "/fence",

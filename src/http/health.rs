@@ -11,7 +11,7 @@
 //! - `/read-only`: as `/replica` (its limits too), also on the primary, whatever the query.
 //! - `/readiness`: the leader, or up, streaming and not too far behind; a witness (Patroni has none) that
 //!   is registered. It never serves clients: `/primary`, `/replica` and `/read-only` are 503.
-//! - `/health`: PostgreSQL is up and running.
+//! - `/health`: PostgreSQL is up and running; a barman host: it keeps its clusters, whatever they do.
 //! - `/liveness`: the loop turns; no SQL.
 //!
 //! Where this differs, it is on the safe side: a limit on the lag while the lag is not known is 503.
@@ -132,18 +132,58 @@ pub fn liveness(age: Duration, limit: Duration) -> Health {
 #[must_use]
 pub fn decide(check: Check, status: &Status, ask: &Ask) -> Health {
     let answer = match check {
+        Check::Health if alone(status) => running(status),
+        Check::Readiness if alone(status) => running(status).and_then(|_| green(status)),
         Check::Health => open(status).map(|()| "PostgreSQL is up and open".to_owned()),
         Check::StandbyLeader => Err("there are no standby clusters here".to_owned()),
         // Patroni ignores a query where the leader is asked for.
         Check::Primary => primary(status),
         Check::Replica => replica(status, ask),
         Check::ReadOnly => primary(status).or_else(|_| replica(status, ask)),
-        Check::Readiness if status.role == Some(Role::Witness) => ready_witness(status),
+        Check::Readiness if status.role == Some(Role::Witness) => match status.host {
+            None => ready_witness(status),
+            Some(_) => ready_witness(status)
+                .and_then(|why| green(status).map(|kept| format!("{why}; {kept}"))),
+        },
         Check::Readiness => primary(status).or_else(|_| ready_standby(status, ask)),
     };
     match answer {
         Ok(why) => yes(why),
         Err(why) => no(why),
+    }
+}
+
+/// A barman host without a vote: it has no postgres that could be open.
+fn alone(status: &Status) -> bool {
+    status.host.is_some()
+        && status.role.is_none()
+        && status.exposure == Exposure::Closed
+        && status.election.is_none()
+}
+
+/// Its configuration is written, and it keeps its clusters, whatever they do.
+fn running(status: &Status) -> Result<String, String> {
+    let Status {
+        state, sentence, ..
+    } = status;
+    match state.as_str() {
+        "running" => Ok("a barman host, running".to_owned()),
+        _ => Err(format!("not running: {state}: {sentence}")),
+    }
+}
+
+/// Every cluster's WAL arrives, and its backups are as they should be.
+fn green(status: &Status) -> Result<String, String> {
+    let Some(host) = &status.host else {
+        return Ok("no barman host".to_owned());
+    };
+    let named = |s: &crate::domain::KeptView| Some(format!("{}: {}", s.name, s.trouble()?));
+    let troubles: Vec<String> = host.servers.iter().filter_map(named).collect();
+    match (troubles.is_empty(), host.servers.len()) {
+        (false, _) => Err(troubles.join("; ")),
+        (true, 0) => Err("no cluster has been looked at yet".to_owned()),
+        (true, 1) => Ok("the backups of 1 cluster are green".to_owned()),
+        (true, n) => Ok(format!("the backups of {n} clusters are green")),
     }
 }
 

@@ -217,3 +217,70 @@ fn sizes_are_read_as_postgres_writes_them() {
         assert_eq!(parse_size(text), want, "{text}");
     }
 }
+
+/// A barman host that keeps one cluster, green.
+fn host() -> Status {
+    use crate::domain::{CheckView, HostView, KeptView};
+    let mut s = samples::standby();
+    (s.exposure, s.role, s.state) = (Exposure::Closed, None, "running".into());
+    s.host = Some(HostView {
+        servers: vec![KeptView {
+            name: "main".into(),
+            note: "all is well".into(),
+            attached_since_ms: Some(1),
+            check: Some(CheckView::default()),
+            last_id: Some("20261121T080000".into()),
+            ..KeptView::default()
+        }],
+        ..HostView::default()
+    });
+    s
+}
+
+#[test]
+fn a_barman_host_is_healthy_while_it_runs_and_ready_while_all_is_green() {
+    let says = |s: &Status| {
+        [Check::Health, Check::Readiness].map(|check| decide(check, s, &Ask::default()))
+    };
+    let [health, ready] = says(&host());
+    assert!(health.ok && ready.ok, "{health:?} {ready:?}");
+    let broken: [fn(&mut crate::domain::KeptView); 4] = [
+        |k| k.attached_since_ms = None,
+        |k| k.check = None,
+        |k| k.last_id = None,
+        |k| k.problems.push("waiting for space".into()),
+    ];
+    for broken in broken {
+        let mut s = host();
+        broken(&mut s.host.as_mut().unwrap().servers[0]);
+        let [health, ready] = says(&s);
+        assert!(health.ok && !ready.ok, "{ready:?}");
+        assert!(ready.why.starts_with("main: "), "{}", ready.why);
+    }
+    let mut s = host();
+    s.state = "configure".into();
+    let [health, ready] = says(&s);
+    assert!(!health.ok && !ready.ok);
+    s = host();
+    s.host = Some(crate::domain::HostView::default());
+    assert!(!says(&s)[1].ok, "nothing has been looked at yet");
+    for check in CHECKS {
+        if !matches!(check, Check::Health | Check::Readiness) {
+            assert!(!decide(check, &host(), &Ask::default()).ok, "{check:?}");
+        }
+    }
+}
+
+#[test]
+fn a_vote_with_backups_is_ready_when_both_are() {
+    let mut s = host();
+    (s.exposure, s.role) = (Exposure::Consumer, Some(Role::Witness));
+    s.members[1].kind = "witness".into();
+    let ready = |s: &Status| decide(Check::Readiness, s, &Ask::default());
+    assert!(ready(&s).ok, "{:?}", ready(&s));
+    s.host.as_mut().unwrap().servers[0].last_id = None;
+    assert!(!ready(&s).ok);
+    s = host();
+    (s.exposure, s.role) = (Exposure::Consumer, Some(Role::Witness));
+    assert!(!ready(&s).ok, "not registered");
+}

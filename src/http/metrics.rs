@@ -41,13 +41,13 @@ pub(super) fn render(scrape: Scrape) -> String {
 }
 
 /// Labels of one series.
-type Labels<'a> = Vec<(&'static str, &'a str)>;
+pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 /// One metric with all of its series.
-struct Out<'a>(DescriptorEncoder<'a>);
+pub(super) struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
-    fn gauges<'a, V: EncodeGaugeValue>(
+    pub(super) fn gauges<'a, V: EncodeGaugeValue>(
         &mut self,
         (name, unit): (&str, Option<&Unit>),
         help: &str,
@@ -79,7 +79,7 @@ impl Out<'_> {
         self.gauges(what, help, value.map(|v| (Vec::new(), v)))
     }
 
-    fn counters<'a, V: EncodeCounterValue>(
+    pub(super) fn counters<'a, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
@@ -105,14 +105,14 @@ impl Out<'_> {
     }
 }
 
-const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
-const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+pub(super) const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
+pub(super) const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 
-fn seconds(ms: u64) -> f64 {
+pub(super) fn seconds(ms: u64) -> f64 {
     Duration::from_millis(ms).as_secs_f64()
 }
 
-fn one_if(yes: bool) -> u64 {
+pub(super) fn one_if(yes: bool) -> u64 {
     u64::from(yes)
 }
 
@@ -124,7 +124,11 @@ impl Collector for Scrape {
         self.election(&mut out)?;
         self.processes(&mut out)?;
         self.boot(&mut out)?;
-        self.backups(&mut out)
+        self.backups(&mut out)?;
+        super::drills::encode(&self.status.backup.drills, &mut out)?;
+        super::archiving::encode(self.status.archiving.as_ref(), self.now_ms, &mut out)?;
+        super::archiving::verified(self.status.verified.as_ref(), &mut out)?;
+        super::kept::encode(&self.status, self.now_ms, &mut out)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scrapes.
 
 use super::*;
-use crate::domain::{ElectionView, LeaseView};
+use crate::domain::{ElectionView, FailedTask, LeaseView, ShippingRun, ShippingView};
 use crate::http::samples;
 
 #[test]
@@ -220,4 +220,82 @@ fn what_commits_wait_for() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }
+}
+
+#[test]
+fn a_barman_host_has_series_for_each_cluster() {
+    use crate::domain::{CheckView, HostView, KeptView, Lsn, Timeline};
+    let mut status = samples::standby();
+    let main = KeptView {
+        name: "main".into(),
+        attached_since_ms: Some(5),
+        received: Some(Lsn(0x500)),
+        lag_bytes: Some(7),
+        timeline: Some(Timeline(3)),
+        slot: Some("unreserved".into()),
+        check: Some(CheckView {
+            at_ms: 1,
+            failed: vec!["a".into(), "b".into()],
+        }),
+        backups: 2,
+        last_end_ms: Some(990_000),
+        last_size: Some(11),
+        free_bytes: Some(13),
+        receiver_restarts: 4,
+        ..KeptView::default()
+    };
+    let gone = KeptView {
+        name: "gone".into(),
+        problems: vec!["waiting for a primary".into()],
+        ..KeptView::default()
+    };
+    status.host = Some(HostView {
+        servers: vec![main, gone],
+        shipping: vec![ShippingView {
+            name: "main".into(),
+            waiting: 2,
+            failed: vec![FailedTask::default()],
+            runs: vec![ShippingRun {
+                kind: "wal".into(),
+                at_ms: 999_000,
+                ok_ms: Some(990_000),
+                bytes: 5,
+                error: Some("no route".into()),
+            }],
+        }],
+    });
+    let text = render(Scrape {
+        status: Arc::new(status),
+        now_ms: 1_000_000,
+        loop_age: Duration::ZERO,
+        states: &[],
+    });
+    for line in [
+        "green{server=\"main\"} 0",
+        "green{server=\"gone\"} 0",
+        "receiving{server=\"main\"} 1",
+        "receiving{server=\"gone\"} 0",
+        "lag_bytes{server=\"main\"} 7",
+        "received_position_bytes{server=\"main\"} 1280",
+        "timeline{server=\"main\"} 3",
+        "slot_reserved{server=\"main\"} 0",
+        "check_failed{server=\"main\"} 2",
+        "problems{server=\"gone\"} 1",
+        "ship_last_age_seconds{server=\"main\",kind=\"wal\"} 10.0",
+        "ship_failed{server=\"main\",kind=\"wal\"} 1",
+        "ship_queue{server=\"main\"} 2",
+        "ship_queue_failed{server=\"main\"} 1",
+        "backups{server=\"main\"} 2",
+        "backup_last_age_seconds{server=\"main\"} 10.0",
+        "backup_last_size_bytes{server=\"main\"} 11",
+        "free_bytes{server=\"main\"} 13",
+        "receiver_restarts_total{server=\"main\"} 4",
+    ] {
+        let line = format!("\npgnode_barman_{line}\n");
+        assert!(text.contains(&line), "{line} in\n{text}");
+    }
+    assert!(
+        !text.contains("barman_lag_bytes{server=\"gone\"}"),
+        "not known is not 0"
+    );
 }

@@ -2,10 +2,13 @@
 //! for the votes of the cluster's own nodes ([`vote`]); commands come only over the Unix socket
 //! ([`control`]).
 
+mod archiving;
 pub mod client;
 pub mod control;
 mod dial;
+mod drills;
 pub mod health;
+mod kept;
 pub mod mac;
 mod metrics;
 pub mod peers;

@@ -70,10 +70,14 @@ pub(crate) fn standby() -> Status {
             last_end_ms: Some(640_000),
             last_size: Some(30_722_752),
             note: None,
+            drills: Vec::new(),
         },
+        archiving: None,
+        verified: None,
         rejoin: None,
         election: None,
         synchronous: None,
+        host: None,
         fault: None,
     }
 }

@@ -1,6 +1,6 @@
 //! The command lines of PostgreSQL's programs. None holds a secret: `/proc/*/cmdline` is readable.
 
-use crate::config::{Address, Config, NodeKind};
+use crate::config::{Address, Config};
 use crate::domain::{Lsn, Timeline};
 use crate::sys::{Account, Spec};
 use std::ffi::OsString;
@@ -37,6 +37,8 @@ pub fn postgres(config: &Config, account: &Account, dir: &Path, listen: Listen) 
     if !listen.sync {
         set("fsync", "off");
         set("full_page_writes", "off");
+        // It may still be thrown away, and made again as another cluster.
+        set("archive_mode", "off");
     }
     environment(config, account, Spec::new("postgres", args)).cwd(dir)
 }
@@ -108,7 +110,7 @@ pub fn initdb(config: &Config, account: &Account, dir: &Path, pwfile: &Path) -> 
     args.extend(["--pwfile".into(), pwfile.into()]);
     args.push("-U".into());
     args.push(config.postgres.superuser.clone().into());
-    if config.kind == NodeKind::Witness {
+    if config.kind.is_witness() {
         // It holds a few rows: the user's wishes for data are not meant for it.
         args.push("--wal-segsize=1".into());
     } else {

@@ -24,6 +24,10 @@ pub enum Visit {
     Later,
 }
 
+/// Changes whenever [`bootstrap`] brings something else into a database: one that was provisioned by an
+/// earlier build of the same version is visited again.
+pub const PROVISION: &str = "2: pgnode.marker";
+
 /// Brings the server on this port of ours up to date.
 ///
 /// # Errors
@@ -56,6 +60,9 @@ pub async fn bootstrap(config: &Config, port: u16, visit: Visit) -> Result<(), P
         })?;
     session
         .execute("creating users and granting rights", &roles)
+        .await?;
+    session
+        .execute("making the marker table", MARKER_TABLE)
         .await?;
     databases(config, &session, visit).await?;
     let repmgr = Session::local(config, port, "repmgr").await?;
@@ -135,7 +142,8 @@ fn roles(config: &Config, version: i32) -> String {
         )
     };
     sql.push_str(&format!("GRANT pg_read_all_settings, pg_read_all_stats TO barman;\n\
-         GRANT EXECUTE ON FUNCTION {start}, {stop}, pg_switch_wal(), pg_create_restore_point(text) TO barman;\n\
+         GRANT EXECUTE ON FUNCTION {start}, {stop}, pg_switch_wal(), pg_create_restore_point(text), \
+         pg_ls_waldir() TO barman;\n\
          GRANT pg_monitor TO repmgr;\n\
          ALTER ROLE repmgr SET synchronous_commit = local;\n"
     ));
@@ -144,6 +152,20 @@ fn roles(config: &Config, version: i32) -> String {
     }
     sql
 }
+
+/// What `pgnode doctor` writes to see a row arrive in the archive and come back from a backup. In the
+/// database that barman connects to; barman may add, read and remove rows, and nothing else.
+const MARKER_TABLE: &str = "\
+SET LOCAL synchronous_commit = local;
+CREATE SCHEMA IF NOT EXISTS pgnode;
+CREATE TABLE IF NOT EXISTS pgnode.marker (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT now(),
+    token text NOT NULL
+);
+GRANT USAGE ON SCHEMA pgnode TO barman;
+GRANT SELECT, INSERT, DELETE ON pgnode.marker TO barman;
+";
 
 /// `CREATE DATABASE` cannot run in a transaction, and has no `IF NOT EXISTS`.
 async fn databases(config: &Config, session: &Session, visit: Visit) -> Result<(), PgError> {
@@ -188,7 +210,7 @@ fn extension(kind: NodeKind, version: i32) -> String {
          pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), pg_read_binary_file(text), \
          pg_read_binary_file(text, bigint, bigint, boolean) TO repmgr;\n",
     );
-    if kind == NodeKind::Witness {
+    if kind.is_witness() {
         // Its copy of the table is made anew each time, by `witness register` and by repmgrd.
         sql.push_str("GRANT TRUNCATE ON TABLE repmgr.nodes TO repmgr;\n");
     }

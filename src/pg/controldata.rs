@@ -4,7 +4,7 @@
 use super::PgError;
 use crate::config::Config;
 use crate::domain::{Lsn, SystemId, Timeline};
-use crate::sys::{Account, Children, Spec};
+use crate::sys::{Account, Children, Finished, Spec};
 use std::path::Path;
 use std::time::Duration;
 
@@ -120,6 +120,27 @@ pub async fn control_data(
     account: &Account,
     dir: &Path,
 ) -> Result<ControlData, PgError> {
+    let end = said(children, config, account, dir).await?;
+    // A wrong checksum is only a warning there, exit code 0, and "the results are untrustworthy".
+    if !end.stderr.trim().is_empty() {
+        return Err(PgError::Garbled {
+            what: format!("pg_control of {}", dir.display()),
+            detail: end.last_words(),
+        });
+    }
+    ControlData::parse(&end.stdout).map_err(|detail| PgError::Garbled {
+        what: format!("pg_controldata of {}", dir.display()),
+        detail,
+    })
+}
+
+/// What `pg_controldata` says of a directory.
+pub(super) async fn said(
+    children: &Children,
+    config: &Config,
+    account: &Account,
+    dir: &Path,
+) -> Result<Finished, PgError> {
     let spec = Spec::new("pg_controldata", ["-D".as_ref(), dir.as_os_str()])
         .env(config.environment.base.clone())
         .env([("LC_ALL", "C")])
@@ -132,17 +153,7 @@ pub async fn control_data(
             last_words: end.last_words(),
         });
     }
-    // A wrong checksum is only a warning there, exit code 0, and "the results are untrustworthy".
-    if !end.stderr.trim().is_empty() {
-        return Err(PgError::Garbled {
-            what: format!("pg_control of {}", dir.display()),
-            detail: end.last_words(),
-        });
-    }
-    ControlData::parse(&end.stdout).map_err(|detail| PgError::Garbled {
-        what: format!("pg_controldata of {}", dir.display()),
-        detail,
-    })
+    Ok(end)
 }
 
 #[cfg(test)]

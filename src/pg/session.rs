@@ -63,6 +63,27 @@ impl Session {
         Self::open(options, format!("connecting to {address} as {user}")).await
     }
 
+    /// A server of ours that listens in this directory only.
+    ///
+    /// # Errors
+    /// [`PgError::Sql`] or [`PgError::Slow`].
+    pub async fn socket(
+        dir: &Path,
+        port: u16,
+        user: &str,
+        database: &str,
+    ) -> Result<Self, PgError> {
+        let mut options = tokio_postgres::Config::new();
+        options
+            .host_path(dir)
+            .port(port)
+            .user(user)
+            .dbname(database)
+            .application_name("pgnode");
+        let doing = format!("connecting to {database} in {}", dir.display());
+        Self::open(options, doing).await
+    }
+
     async fn open(mut options: tokio_postgres::Config, doing: String) -> Result<Self, PgError> {
         // With `synchronous_standby_names` set a commit on the technical port would wait for ever
         // for a standby that cannot connect; and nobody's function in `public` may stand in for one

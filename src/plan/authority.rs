@@ -83,6 +83,13 @@ pub enum Reason {
         /// Its identity.
         system_id: SystemId,
     },
+    /// A cluster lives where a backup was to become another one, perhaps of the same identity.
+    RestoreBeside {
+        /// A member of it.
+        peer: String,
+        /// Its identity.
+        system_id: SystemId,
+    },
     /// A voter has granted a later term than ours: whoever got it may be the primary.
     LaterTerm {
         /// That term.
@@ -121,6 +128,7 @@ impl Reason {
                 | Self::LaterTimeline { .. }
                 | Self::Rival { .. }
                 | Self::ClusterExists { .. }
+                | Self::RestoreBeside { .. }
         )
     }
 
@@ -179,6 +187,12 @@ impl fmt::Display for Reason {
                 f,
                 "the disk is empty and REPMGR_MASTER=true would create a new cluster, but {peer} \
                  already belongs to cluster {system_id}: set REPMGR_MASTER=false to clone it"
+            ),
+            Self::RestoreBeside { peer, system_id } => write!(
+                f,
+                "PGNODE_RESTORE would begin a cluster here, but {peer} already belongs to cluster \
+                 {system_id}: stop that one first, or give the restored node peers of its own \
+                 (REPMGR_PARTNER_NODES)"
             ),
             Self::LaterTerm { term } => write!(
                 f,
@@ -291,13 +305,23 @@ fn other_primary(ours: &Claim, peers: &[Peer]) -> Option<Reason> {
 /// Whether a node with an empty disk may create a cluster: only where there is none.
 #[must_use]
 pub fn may_create(peers: &[Peer]) -> Verdict {
+    member(peers).map_or(Verdict::Open, |(peer, system_id)| {
+        Verdict::Closed(Reason::ClusterExists { peer, system_id })
+    })
+}
+
+/// Whether a node with an empty disk may make a backup a cluster of its own. Beside the one that it
+/// was taken from it would be a second primary of the same identity.
+#[must_use]
+pub fn may_restore(peers: &[Peer]) -> Verdict {
+    member(peers).map_or(Verdict::Open, |(peer, system_id)| {
+        Verdict::Closed(Reason::RestoreBeside { peer, system_id })
+    })
+}
+
+fn member(peers: &[Peer]) -> Option<(String, SystemId)> {
     let member = |peer: &Peer| Some((peer.address.clone(), peer.report()?.system_id?));
-    peers
-        .iter()
-        .find_map(member)
-        .map_or(Verdict::Open, |(peer, system_id)| {
-            Verdict::Closed(Reason::ClusterExists { peer, system_id })
-        })
+    peers.iter().find_map(member)
 }
 
 fn silent(peers: &[Peer]) -> String {

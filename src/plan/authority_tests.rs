@@ -53,6 +53,7 @@ fn kind(verdict: &Verdict) -> &'static str {
         Verdict::Closed(Reason::NotElected { .. }) => "not elected",
         Verdict::Closed(Reason::Frozen { .. }) => "frozen",
         Verdict::Closed(Reason::Operator) => "operator",
+        Verdict::Closed(Reason::RestoreBeside { .. }) => "restore-beside",
     }
 }
 
@@ -277,8 +278,11 @@ fn a_cluster_is_created_only_where_there_is_none() {
         for role in [Role::Primary, Role::Standby, Role::Witness] {
             let verdict = may_create(&[silent_peer(), said(report(role, exposure, 1, 1))]);
             assert_eq!(kind(&verdict), "exists");
+            let verdict = may_restore(&[silent_peer(), said(report(role, exposure, 1, 1))]);
+            assert_eq!(kind(&verdict), "restore-beside");
         }
     }
+    assert_eq!(may_restore(&[silent_peer()]), Verdict::Open);
 }
 
 fn any_peer() -> impl Strategy<Value = Peer> {

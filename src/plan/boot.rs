@@ -12,6 +12,9 @@ pub enum Provision {
     Init,
     /// A clone of the primary in the staging directory.
     Clone,
+    /// A backup, copied into the staging directory and recovered there: an interrupted restore leaves
+    /// nothing that could be taken for done either.
+    Restore,
     /// What is on the disk.
     Adopt,
     /// What is on the disk, once it has been brought up to date from the primary that replaced us:
@@ -34,6 +37,14 @@ pub struct BootPlan {
 }
 
 impl BootPlan {
+    /// A backup becomes a primary.
+    pub const RESTORE: Self = Self {
+        provision: Provision::Restore,
+        role: Role::Primary,
+        bootstrap: true,
+        register: true,
+    };
+
     /// The way back of a node that was replaced.
     pub const REJOIN: Self = Self {
         provision: Provision::Rejoin,
@@ -49,6 +60,7 @@ impl std::fmt::Display for BootPlan {
         let what = match self.provision {
             Provision::Init => "create a new cluster",
             Provision::Clone => "clone the primary",
+            Provision::Restore => "restore from a backup",
             Provision::Adopt => "start what is on the disk",
             Provision::Rejoin => "finish an interrupted rewind",
         };
@@ -80,8 +92,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<BootPlan, Fault> {
         )));
     }
     match config.kind {
-        NodeKind::Witness => super::witness::plan(config, facts),
-        NodeKind::Postgres | NodeKind::Barman | NodeKind::BarmanWitness => data_node(config, facts),
+        NodeKind::Witness | NodeKind::BarmanWitness => super::witness::plan(config, facts),
+        NodeKind::Postgres | NodeKind::Barman => data_node(config, facts),
     }
 }
 
@@ -103,11 +115,17 @@ fn data_node(config: &Config, facts: &Facts) -> Result<BootPlan, Fault> {
         Disk::Empty => match (&facts.memory, config.start_as) {
             (Some(memory), StartAs::Master) => Err(Fault::NeedsPerson(format!(
                 "this node held cluster {} and its data directory is gone: is PGDATA={} mounted? \
-                 To begin a new cluster, remove `state.json` beside it; to clone the present \
+                 To begin a new cluster, or to restore a backup here, remove `state.json` beside it; to clone the present \
                  primary, set REPMGR_MASTER=false",
                 memory.system_id,
                 config.paths.pgdata.display()
             ))),
+            // All nodes may share one environment: a slave clones what its master restored.
+            (None, StartAs::Master)
+                if config.restore.is_some() && config.kind == NodeKind::Postgres =>
+            {
+                Ok(BootPlan::RESTORE)
+            }
             (_, start_as) => Ok(on_empty_disk(start_as)),
         },
         Disk::OldOnly => Err(Fault::NeedsPerson(format!(

@@ -306,3 +306,29 @@ fn a_half_rewound_directory_is_only_ever_finished() {
         assert_eq!(plan(&config(true), &facts), Ok(BootPlan::REJOIN));
     }
 }
+
+#[test]
+fn a_backup_is_restored_on_the_empty_disk_of_a_master_and_nowhere_else() {
+    let asked = |master: bool| {
+        let mut config = config(master);
+        let vars = [("PGNODE_RESTORE".to_owned(), "latest".to_owned())];
+        let loaded = Config::from_vars(vars, &Surroundings::bare("pg1")).unwrap();
+        config.restore = loaded.0.restore;
+        config
+    };
+    let planned = |config: &Config, disk, memory| plan(config, &facts(disk, memory));
+    let restored = planned(&asked(true), Disk::Empty, None).unwrap();
+    assert_eq!(restored, BootPlan::RESTORE);
+    assert!(restored.bootstrap && restored.register);
+    assert_eq!(restored.to_string(), "restore from a backup, as primary");
+    let cloned = planned(&asked(false), Disk::Empty, None).unwrap();
+    assert_eq!(cloned.provision, Provision::Clone);
+    let used = planned(&asked(true), Disk::Cluster(cluster(false)), None).unwrap();
+    assert_eq!(used.provision, Provision::Adopt);
+    // A volume whose data went away is a person's business first.
+    let gone = planned(&asked(true), Disk::Empty, Some(memory())).unwrap_err();
+    assert!(gone.why().contains("or to restore a backup here"), "{gone}");
+    let foreign = Disk::Foreign { why: "x".into() };
+    planned(&asked(true), foreign, None).unwrap_err();
+    planned(&asked(true), Disk::OldOnly, None).unwrap_err();
+}

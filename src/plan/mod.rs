@@ -6,6 +6,7 @@
 pub mod authority;
 mod boot;
 mod facts;
+pub mod keeper;
 mod memory;
 pub mod rejoin;
 pub mod synchronous;

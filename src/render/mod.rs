@@ -2,20 +2,24 @@
 //! configuration, the crontab. Pure: what to write, where, with which mode and for whom; `sys`
 //! writes it. Every placeholder of a template goes through a quoting filter.
 
+mod archive;
+mod drills;
 mod filters;
 mod include;
 pub mod quote;
 mod settings;
+mod shipping;
 mod sizes;
 mod synchronous;
 mod view;
 
+pub use archive::{Destination, archive_conf};
 pub use include::{managed_include_line, with_include};
 pub use quote::{Unwritable, conninfo};
 pub use settings::{Setting, enforced};
 pub use synchronous::synchronous_conf;
 
-use crate::config::{BarmanMode, Config};
+use crate::config::{BarmanMode, Config, NodeKind};
 use crate::domain::{Fault, Role};
 use std::error::Error as _;
 use std::fmt;
@@ -27,6 +31,8 @@ use tera::Tera;
 pub struct RenderFacts {
     /// What the node is: only a primary archives and takes backups.
     pub role: Role,
+    /// barman's directory of this node holds another cluster's archive: it stays as it is.
+    pub foreign_archive: bool,
     /// The cgroup's memory limit in bytes, if there is one.
     pub memory_limit: Option<u64>,
     /// Size in bytes of the filesystem that holds PGDATA.
@@ -146,6 +152,8 @@ pub struct RunFiles {
     pub postgresql_conf: PathBuf,
     /// Included by that: `synchronous_standby_names`, rewritten while the server runs.
     pub synchronous_conf: PathBuf,
+    /// Included as well: `archive_command`, rewritten as the barman host comes and goes.
+    pub archive_conf: PathBuf,
     /// `hba_file`.
     pub pg_hba: PathBuf,
     /// `ident_file`.
@@ -182,10 +190,11 @@ impl RunFiles {
     pub fn of(config: &Config) -> Self {
         let paths = &config.paths;
         let run = |name: &str| paths.run_dir.join(name);
-        let server = format!("{}.conf", config.identity.name);
+        let server = format!("{}.conf", config.barman.server_name);
         Self {
             postgresql_conf: run("postgresql.conf"),
             synchronous_conf: run("synchronous.conf"),
+            archive_conf: run("archive.conf"),
             pg_hba: run("pg_hba.conf"),
             pg_ident: run("pg_ident.conf"),
             pgpass: run("pgpass"),
@@ -213,6 +222,8 @@ struct Template {
     secret: bool,
     /// Only where barman runs in this container.
     barman: bool,
+    /// Only where postgres runs in this container.
+    node: bool,
     path: fn(RunFiles) -> PathBuf,
 }
 
@@ -227,6 +238,7 @@ macro_rules! template {
                 owner: Owner::$owner,
                 secret: false,
                 barman: false,
+                node: false,
                 path: |files| files.$path,
             }
         }
@@ -235,16 +247,17 @@ macro_rules! template {
 
 /// All templates. Whoever may read a file has a reason to: no mode is wider than that.
 const TEMPLATES: &[Template] = &[
-    template!("postgresql.conf", postgresql_conf, 0o644, Root),
-    template!("pg_hba.conf", pg_hba, 0o640, Postgres),
-    template!("pg_ident.conf", pg_ident, 0o640, Postgres),
-    template!("pgpass", pgpass, 0o600, Postgres, secret),
-    template!("repmgr.conf", repmgr_conf, 0o640, Postgres),
+    template!("postgresql.conf", postgresql_conf, 0o644, Root, node),
+    template!("pg_hba.conf", pg_hba, 0o640, Postgres, node),
+    template!("pg_ident.conf", pg_ident, 0o640, Postgres, node),
+    template!("pgpass", pgpass, 0o600, Postgres, secret, node),
+    template!("repmgr.conf", repmgr_conf, 0o640, Postgres, node),
     template!(
         "repmgr.register.conf",
         repmgr_register_conf,
         0o640,
-        Postgres
+        Postgres,
+        node
     ),
     template!(
         "barman.pgpass",
@@ -266,7 +279,10 @@ const TEMPLATES: &[Template] = &[
     template!("crontab", crontab, 0o644, Root),
 ];
 
-/// All files of a data node. The same input gives the same bytes.
+/// barman's file of one server: the first line says whose it is, so that another's is never removed.
+const SERVER_CONF: &str = "barman.server.conf";
+
+/// All files of a node or of a barman host. The same input gives the same bytes.
 ///
 /// # Errors
 /// See [`RenderError`]; nothing is half done.
@@ -277,19 +293,42 @@ pub fn render(config: &Config, facts: &RenderFacts) -> Result<Vec<RenderedFile>,
         file: "every file",
         source,
     })?;
-    wanted(config)
-        .map(|t| {
-            Ok(RenderedFile {
-                path: (t.path)(RunFiles::of(config)),
-                mode: t.mode,
-                owner: t.owner,
-                text: engine
-                    .render(t.name, &context)
-                    .map_err(|e| RenderError::from_tera(t.name, e))?,
-                secret: t.secret,
-            })
+    let file = |t: &Template, path: PathBuf, context: &tera::Context| {
+        Ok(RenderedFile {
+            path,
+            mode: t.mode,
+            owner: t.owner,
+            text: engine
+                .render(t.name, context)
+                .map_err(|e| RenderError::from_tera(t.name, e))?,
+            secret: t.secret,
         })
-        .collect()
+    };
+    let mut files = Vec::new();
+    for t in wanted(config) {
+        if t.name != SERVER_CONF || !config.kind.keeps_backups() {
+            files.push(file(t, (t.path)(RunFiles::of(config)), &context)?);
+            continue;
+        }
+        for server in &config.barman.servers {
+            let mut own = context.clone();
+            view::cluster(&mut own, config, facts, server);
+            files.push(file(t, server_conf(config, &server.name), &own)?);
+        }
+    }
+    Ok(files)
+}
+
+/// barman's file of a cluster that a barman host keeps.
+#[must_use]
+pub fn server_conf(config: &Config, name: &str) -> PathBuf {
+    config.paths.barman_config_dir.join(format!("{name}.conf"))
+}
+
+/// Whether a text is one of barman's files that pgnode wrote.
+#[must_use]
+pub fn is_ours(text: &str) -> bool {
+    text.starts_with("; Written by pgnode")
 }
 
 /// Files of ours that this configuration has no use for: left over from another one, to be removed.
@@ -304,8 +343,11 @@ pub fn unwanted(config: &Config) -> Vec<PathBuf> {
 }
 
 fn wanted(config: &Config) -> impl Iterator<Item = &'static Template> {
-    let local = config.barman.mode == BarmanMode::Local;
-    TEMPLATES.iter().filter(move |t| local || !t.barman)
+    let barman = config.barman.mode == BarmanMode::Local || config.kind.keeps_backups();
+    let node = config.kind != NodeKind::Barman;
+    TEMPLATES
+        .iter()
+        .filter(move |t| (barman || !t.barman) && (node || !t.node))
 }
 
 fn engine() -> Result<Tera, RenderError> {

@@ -1,95 +1,14 @@
+pub(super) mod example;
+
 use super::*;
 use crate::config::*;
 use crate::domain::{NodeId, NodeName};
+use example::{config, facts};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 const SECRETS: [&str; 4] = ["rp '\"\\$%:@ pw", "rs:pw\\", "bp pw'%", "bs\"pw$"];
-
-fn config(name: &str, mode: BarmanMode) -> Config {
-    let secret = |s: &str| Secret::new(s.to_owned());
-    Config {
-        kind: NodeKind::Postgres,
-        start_as: StartAs::Master,
-        identity: Identity {
-            name: NodeName(name.into()),
-            id: NodeName(name.into()).number().unwrap_or(NodeId(7)),
-            network_name: name.into(),
-        },
-        paths: Paths {
-            data_dir: "/var/lib/postgresql".into(),
-            pgdata: "/var/lib/postgresql/data".into(),
-            repmgr_config_dir: "/etc/repmgr.d/".into(),
-            barman_config_dir: "/etc/barman.d/".into(),
-            barman_backup_dir: "/home/barman/data".into(),
-            run_dir: "/run/pgnode".into(),
-            socket_dir: "/run/postgresql".into(),
-            user_dir: "/etc/pgnode".into(),
-            init_scripts: "/docker-entrypoint-initdb.d".into(),
-        },
-        postgres: Postgres {
-            port: 5432,
-            technical_port: 5434,
-            superuser: "postgres".into(),
-            password: secret("super secret"),
-            database: "postgres".into(),
-            initdb_args: Vec::new(),
-            settings: vec![("max_connections".into(), "200".into())],
-            max_slot_wal: None,
-            keep_diverged: false,
-        },
-        peers: Peers {
-            slaves: Vec::new(),
-            primary: None,
-            partners: Vec::new(),
-        },
-        repmgr: Repmgr {
-            password: secret(SECRETS[0]),
-            streaming_password: secret(SECRETS[1]),
-        },
-        synchronous: Synchronous::default(),
-        timing: crate::domain::Timing::of(crate::domain::Profile::Default),
-        barman: Barman {
-            mode,
-            password: secret(SECRETS[2]),
-            streaming_password: secret(SECRETS[3]),
-            retention_policy: "RECOVERY WINDOW OF 5 DAYS".into(),
-            backup_schedule: "15 3 * * *".into(),
-        },
-        http: ([0, 0, 0, 0], 8008).into(),
-        log_format: LogFormat::Text,
-        log_filter: "info".into(),
-        limits: Limits {
-            primary_wait: Duration::from_secs(600),
-            stop_grace: Duration::from_secs(10),
-        },
-        test_hold: None,
-        environment: Environment::default(),
-        default_passwords: Vec::new(),
-    }
-}
-
-fn facts(role: Role) -> RenderFacts {
-    RenderFacts {
-        role,
-        memory_limit: Some(2 << 30),
-        volume_bytes: Some(100 << 30),
-        pg_major: 17,
-        barman_account: "barman".into(),
-        postgres_account: "postgres".into(),
-        our_account: "root".into(),
-        root: true,
-        user_conf_dir_exists: true,
-        user_hba: vec![(
-            "10-app.conf".into(),
-            "host app app 10.0.0.0/8 scram-sha-256".into(),
-        )],
-        user_preload: Some("pg_stat_statements".into()),
-        pg_bin: "/usr/lib/postgresql/17/bin".into(),
-        pgnode: "/usr/local/bin/pgnode".into(),
-    }
-}
 
 fn cases() -> Vec<(&'static str, Config, RenderFacts)> {
     let bare = |role| RenderFacts {
@@ -102,6 +21,8 @@ fn cases() -> Vec<(&'static str, Config, RenderFacts)> {
     let mut plain = config("pg1", BarmanMode::Off);
     plain.postgres.settings.clear();
     plain.postgres.max_slot_wal = Some(3 << 30);
+    let mut hourly = config("pg1", BarmanMode::Local);
+    hourly.barman.habits.incremental_schedule = Some("45 * * * *".into());
     vec![
         (
             "master",
@@ -119,10 +40,22 @@ fn cases() -> Vec<(&'static str, Config, RenderFacts)> {
             config("pg1", BarmanMode::Remote),
             bare(Role::Primary),
         ),
+        (
+            "barman-cloud",
+            config("pg1", BarmanMode::Cloud),
+            bare(Role::Standby),
+        ),
         ("witness", witness(), facts(Role::Witness)),
+        ("barman-host", host(NodeKind::Barman), bare(Role::Witness)),
+        (
+            "barman-witness",
+            host(NodeKind::BarmanWitness),
+            bare(Role::Witness),
+        ),
+        ("drills", drilled(), facts(Role::Primary)),
         (
             "non-root",
-            config("pg1", BarmanMode::Local),
+            hourly,
             RenderFacts {
                 root: false,
                 our_account: "uid12345".into(),
@@ -134,11 +67,94 @@ fn cases() -> Vec<(&'static str, Config, RenderFacts)> {
     ]
 }
 
+fn drilled() -> Config {
+    let mut config = config("pg1", BarmanMode::Local);
+    config.drill.schedule = Some("30 4 * * 6".into());
+    config
+}
+
 fn witness() -> Config {
     let mut witness = config("pg3", BarmanMode::Off);
     witness.kind = NodeKind::Witness;
     witness.postgres.settings.clear();
     witness
+}
+
+fn host(kind: NodeKind) -> Config {
+    let mut host = config("pg3", BarmanMode::Off);
+    host.kind = kind;
+    host.postgres.settings.clear();
+    let address = |host: &str, port| Address {
+        host: host.into(),
+        port,
+    };
+    host.barman.servers = vec![
+        BarmanServer {
+            name: "main".into(),
+            hosts: vec![address("pg1", 5432), address("fd00::2", 5433)],
+        },
+        BarmanServer {
+            name: "other".into(),
+            hosts: vec![address("db1", 5432)],
+        },
+    ];
+    host.drill.schedule = Some("0 5 * * 0".into());
+    host.barman.habits = Habits {
+        retention_policy: "REDUNDANCY 2".into(),
+        minimum_redundancy: 2,
+        compression: Compression::None,
+        bandwidth: Some(10 << 20),
+        parallel_jobs: 4,
+        immediate_checkpoint: false,
+        backup_schedule: "0 2 * * 0".into(),
+        incremental_schedule: Some("0 2 * * 1-6".into()),
+        max_age: Duration::from_secs(5000),
+    };
+    host
+}
+
+/// Without postgres there is nothing of it; beside a witness both are there.
+#[test]
+fn a_barman_host_has_a_file_for_each_cluster() {
+    let names = |kind| -> Vec<String> {
+        let files = render(&host(kind), &facts(Role::Witness)).unwrap();
+        files
+            .iter()
+            .map(|f| f.path.to_string_lossy().into_owned())
+            .collect()
+    };
+    let alone = names(NodeKind::Barman);
+    for file in ["/etc/barman.d/main.conf", "/etc/barman.d/other.conf"] {
+        assert!(alone.iter().any(|f| f == file), "{alone:?}");
+    }
+    assert!(
+        !alone
+            .iter()
+            .any(|f| f.contains("pg_hba") || f.contains("repmgr"))
+    );
+    let both = names(NodeKind::BarmanWitness);
+    assert!(both.iter().any(|f| f.contains("pg_hba")));
+    assert!(alone.iter().all(|f| both.contains(f)));
+    let unwanted = unwanted(&host(NodeKind::Barman));
+    assert!(
+        unwanted
+            .iter()
+            .all(|p| !alone.contains(&p.to_string_lossy().into_owned()))
+    );
+}
+
+#[test]
+fn rsync_is_told_to_barman() {
+    let mut host = host(NodeKind::Barman);
+    host.barman.method = Method::Rsync;
+    let files = render(&host, &facts(Role::Witness)).unwrap();
+    let main = files
+        .iter()
+        .find(|f| f.path.ends_with("main.conf"))
+        .unwrap();
+    assert!(main.text.contains("backup_method = rsync\n") && main.text.contains("archiver = on"));
+    assert!(!main.text.contains("streaming_archiver") && !main.text.contains("slot"));
+    assert!(is_ours(&main.text));
 }
 
 fn templates_dir() -> PathBuf {
@@ -202,6 +218,20 @@ fn every_role_and_barman_mode_renders() {
             }
         }
     }
+}
+
+#[test]
+fn wal_is_summarized_where_postgresql_can() {
+    let text = |mode, pg_major| {
+        let facts = RenderFacts {
+            pg_major,
+            ..facts(Role::Primary)
+        };
+        let files = render(&config("pg1", mode), &facts).unwrap();
+        files[0].text.contains("summarize_wal = on\n")
+    };
+    assert!(text(BarmanMode::Local, 17) && text(BarmanMode::Remote, 18));
+    assert!(!text(BarmanMode::Local, 16) && !text(BarmanMode::Off, 17));
 }
 
 /// A configuration that data nodes share must not make it large.
@@ -278,10 +308,11 @@ fn what_cannot_be_written_is_a_fault_of_the_configuration() {
     c.paths.run_dir = "/run/with space".into();
     refused(&c, &f);
     let (mut c, f) = ok();
+    c.barman.server_name = "../x".into();
     c.identity.name = NodeName("../x".into());
     refused(&c, &f);
     let (mut c, f) = ok();
-    c.barman.backup_schedule = "@reboot; rm".into();
+    c.barman.habits.backup_schedule = "@reboot; rm".into();
     refused(&c, &f);
 }
 
@@ -367,5 +398,4 @@ fn what_a_commit_waits_for_is_included_on_request() {
     let at = |what: &str| text.find(what).unwrap();
     let ours = at("\ninclude_if_exists = '/run/pgnode/synchronous.conf'\n");
     assert!(at("include_dir") < ours && at("max_connections") < ours && ours < at("hba_file"));
-    assert!(!text.contains("\n\n\n"));
 }

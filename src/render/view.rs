@@ -3,7 +3,9 @@
 use super::quote::conninfo;
 use super::sizes::{Memory, Wal};
 use super::{RenderFacts, RunFiles, Setting};
-use crate::config::{BarmanMode, Config, NodeKind, Quorum};
+use crate::config::{
+    BarmanMode, BarmanServer, Compression, Config, Habits, Method, Quorum, incoming_wals,
+};
 use crate::domain::Role;
 use serde::Serialize;
 use std::path::Path;
@@ -18,6 +20,7 @@ const OUR_ROLES: [&str; 4] = ["repmgr", "repmgr_streaming", "barman", "barman_st
 pub(super) struct View {
     node_id: i32,
     node_name: String,
+    barman_server: String,
     primary: bool,
     witness: bool,
     our_roles: [&'static str; 4],
@@ -26,9 +29,14 @@ pub(super) struct View {
     pg_bin: String,
     memory: Option<Memory>,
     wal: Wal,
+    summaries: bool,
     user_dir: String,
     user_conf_dir: Option<String>,
     synchronous_conf: Option<String>,
+    /// Where WAL is shipped by an `archive_command`.
+    archive_conf: Option<String>,
+    /// Where WAL goes into a bucket.
+    bucket: Option<Bucket>,
     settings: Vec<(String, String)>,
     enforced: Vec<Setting>,
 
@@ -60,11 +68,194 @@ pub(super) struct View {
     barman_streaming_conninfo: String,
     barman_password: String,
     barman_streaming_password: String,
-    retention_policy: String,
+    keeps: Keeps,
     backup_schedule: String,
     backup_command: String,
+    incremental_schedule: Option<String>,
+    incremental_command: String,
+    /// Backups into a bucket.
+    cloud: Option<Cloud>,
+    /// A barman host's clusters.
+    clusters: Vec<Jobs>,
+    /// A barman host's jobs for the bucket.
+    shipping: Vec<super::shipping::ShipJob>,
+    drills: Vec<super::drills::DrillJob>,
+    drill_place: super::drills::DrillPlace,
     path: String,
 }
+
+/// barman's habits as its configuration has them.
+#[derive(Serialize)]
+struct Keeps {
+    method: &'static str,
+    /// How barman gets to the primary of the moment, and where WAL comes in.
+    ssh_command: Option<String>,
+    incoming: Option<String>,
+    /// Tells the queue of the bucket that a backup was made.
+    post_backup_script: Option<String>,
+    immediate_checkpoint: &'static str,
+    compression: Option<&'static str>,
+    /// kB a second.
+    bandwidth_limit: Option<u64>,
+    parallel_jobs: u32,
+    retention_policy: String,
+    minimum_redundancy: u32,
+    max_age: String,
+}
+
+impl Keeps {
+    fn of(habits: &Habits, method: Method) -> Self {
+        // barman knows no smaller unit.
+        let hours = habits.max_age.as_secs().div_ceil(3600).max(1);
+        Self {
+            method: match method {
+                Method::Streaming => "postgres",
+                Method::Rsync => "rsync",
+            },
+            ssh_command: None,
+            incoming: None,
+            post_backup_script: None,
+            immediate_checkpoint: if habits.immediate_checkpoint {
+                "true"
+            } else {
+                "false"
+            },
+            compression: match habits.compression {
+                Compression::None => None,
+                Compression::Gzip => Some("gzip"),
+                // In Python: the image has no bzip2 program, and barman would archive nothing.
+                Compression::Bzip2 => Some("pybzip2"),
+            },
+            bandwidth_limit: habits.bandwidth.map(|bytes| (bytes / 1024).max(1)),
+            parallel_jobs: habits.parallel_jobs,
+            retention_policy: habits.retention_policy.clone(),
+            minimum_redundancy: habits.minimum_redundancy,
+            max_age: format!("{hours} HOURS"),
+        }
+    }
+}
+
+/// What cron does where backups go to a bucket: on every data node, and the verb looks whether it is the primary's.
+#[derive(Serialize)]
+struct Cloud {
+    account: String,
+    due: String,
+    owed: String,
+}
+
+impl Cloud {
+    fn of(config: &Config, facts: &RenderFacts) -> Option<Self> {
+        if config.barman.mode != BarmanMode::Cloud || config.kind.is_witness() {
+            return None;
+        }
+        let word = |path: &Path| shell_words::quote(&path.to_string_lossy()).into_owned();
+        let (program, run_dir) = (word(&facts.pgnode), word(&config.paths.run_dir));
+        let command = |occasion: &str| {
+            format!(
+                "{program} backup --run-dir {run_dir} --occasion {occasion} 2>&1 | logger -t backup"
+            )
+        };
+        Some(Self {
+            account: facts.postgres_account.clone(),
+            due: command("due"),
+            owed: command("owed"),
+        })
+    }
+}
+
+/// The commands that PostgreSQL calls for each WAL file.
+#[derive(Serialize)]
+struct Bucket {
+    push: String,
+    fetch: String,
+}
+
+impl Bucket {
+    fn of(config: &Config, facts: &RenderFacts) -> Option<Self> {
+        if config.barman.mode != BarmanMode::Cloud || config.kind.is_witness() {
+            return None;
+        }
+        let (program, run_dir) = (text(&facts.pgnode), text(&config.paths.run_dir));
+        // %f and %p are the server's: they must not be quoted away.
+        let command = |words: &[&str], files: &str| {
+            let words = [&[program.as_str()], words, &["--run-dir", &run_dir]].concat();
+            format!("{} {files}", shell_words::join(words))
+        };
+        Some(Self {
+            push: command(&["wal-push"], "%p"),
+            fetch: command(&["wal-fetch", "--standby"], "%f %p"),
+        })
+    }
+}
+
+/// What cron does for a cluster.
+#[derive(Serialize)]
+struct Jobs {
+    name: String,
+    schedule: String,
+    command: String,
+    incremental_schedule: Option<String>,
+    incremental_command: String,
+}
+
+impl Jobs {
+    fn of(server: &BarmanServer, habits: &Habits) -> Self {
+        Self {
+            name: server.name.clone(),
+            schedule: habits.backup_schedule.clone(),
+            command: backup_command(&server.name, ""),
+            incremental_schedule: habits.incremental_schedule.clone(),
+            incremental_command: backup_command(&server.name, FROM_FULL),
+        }
+    }
+}
+
+/// What `barman.server.conf` needs to know of a cluster that a barman host keeps.
+pub(super) fn cluster(
+    context: &mut tera::Context,
+    config: &Config,
+    facts: &RenderFacts,
+    server: &BarmanServer,
+) {
+    let list = |each: fn(&crate::config::Address) -> String| {
+        server.hosts.iter().map(each).collect::<Vec<_>>().join(",")
+    };
+    let (hosts, ports) = (list(|a| a.host.clone()), list(|a| a.port.to_string()));
+    let pass = text(&RunFiles::of(config).barman_pgpass);
+    let dsn = |user: &str| {
+        let mut pairs = vec![
+            ("host", hosts.as_str()),
+            ("port", &ports),
+            ("user", user),
+            ("dbname", BARMAN_DATABASE),
+            ("passfile", &pass),
+        ];
+        pairs.extend(REMOTE);
+        conninfo(&pairs)
+    };
+    let mut keeps = Keeps::of(&config.barman.habits, config.barman.method);
+    let (program, run_dir) = (text(&facts.pgnode), text(&config.paths.run_dir));
+    let hop = [&program, "hop", "--run-dir", &run_dir, &server.name];
+    keeps.ssh_command = Some(shell_words::join(hop));
+    let home = &config.paths.barman_backup_dir;
+    keeps.incoming = Some(text(&incoming_wals(home, &server.name)));
+    keeps.post_backup_script = super::shipping::hook(config, facts);
+    context.insert("keeps", &keeps);
+    context.insert("barman_server", &server.name);
+    context.insert("primary", &true);
+    context.insert("barman_conninfo", &dsn("barman"));
+    context.insert("barman_streaming_conninfo", &dsn("barman_streaming"));
+}
+
+/// Whichever of the nodes is the primary; one that is gone is noticed within seconds.
+const REMOTE: [(&str, &str); 6] = [
+    ("target_session_attrs", "read-write"),
+    ("connect_timeout", "3"),
+    ("keepalives_idle", "1"),
+    ("keepalives_interval", "1"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "5000"),
+];
 
 impl View {
     pub(super) fn of(config: &Config, facts: &RenderFacts) -> Self {
@@ -79,16 +270,22 @@ impl View {
         Self {
             node_id: identity.id.0,
             node_name: identity.name.0.clone(),
-            primary: facts.role == Role::Primary,
-            witness: config.kind == NodeKind::Witness,
+            barman_server: config.barman.server_name.clone(),
+            primary: facts.role == Role::Primary && !facts.foreign_archive,
+            witness: config.kind.is_witness(),
             our_roles: OUR_ROLES,
 
             pgdata: text(&config.paths.pgdata),
             pg_bin: text(&facts.pg_bin),
             memory: facts.memory_limit.and_then(Memory::under),
             wal: Wal::on(facts.volume_bytes, config.postgres.max_slot_wal),
+            summaries: facts.pg_major >= 17 && config.barman.mode != BarmanMode::Off,
             user_dir: text(&config.paths.user_dir),
             user_conf_dir: facts.user_conf_dir_exists.then(|| text(&user_conf_dir)),
+            archive_conf: (config.barman.method == Method::Rsync
+                && config.barman.mode == BarmanMode::Remote)
+                .then(|| text(&files.archive_conf)),
+            bucket: Bucket::of(config, facts),
             synchronous_conf: (config.synchronous.quorum != Quorum::Off)
                 .then(|| text(&files.synchronous_conf)),
             settings: config.postgres.settings.clone(),
@@ -114,6 +311,7 @@ impl View {
             barman_mode: match config.barman.mode {
                 BarmanMode::Local => "local",
                 BarmanMode::Remote => "remote",
+                BarmanMode::Cloud => "cloud",
                 BarmanMode::Off => "off",
             },
             barman_account: facts.barman_account.clone(),
@@ -131,15 +329,32 @@ impl View {
             ),
             barman_password: config.barman.password.reveal().to_owned(),
             barman_streaming_password: config.barman.streaming_password.reveal().to_owned(),
-            retention_policy: config.barman.retention_policy.clone(),
-            backup_schedule: config.barman.backup_schedule.clone(),
-            backup_command: format!(
-                "barman -q backup {} 2>&1 | logger -t barman",
-                shell_words::quote(&identity.name.0)
-            ),
+            keeps: Keeps::of(&config.barman.habits, config.barman.method),
+            clusters: {
+                let servers = config.barman.servers.iter();
+                servers
+                    .map(|s| Jobs::of(s, &config.barman.habits))
+                    .collect()
+            },
+            backup_schedule: config.barman.habits.backup_schedule.clone(),
+            shipping: super::shipping::jobs(config, facts),
+            drills: super::drills::drills(config, facts.role, &facts.pgnode),
+            drill_place: super::drills::DrillPlace::of(config),
+            backup_command: backup_command(&config.barman.server_name, ""),
+            incremental_schedule: config.barman.habits.incremental_schedule.clone(),
+            incremental_command: backup_command(&config.barman.server_name, FROM_FULL),
+            cloud: Cloud::of(config, facts),
             path: search_path(config, facts),
         }
     }
+}
+
+/// What changed since the newest full backup.
+const FROM_FULL: &str = " --incremental latest-full";
+
+fn backup_command(server: &str, how: &str) -> String {
+    let server = shell_words::quote(server);
+    format!("barman -q backup {server}{how} 2>&1 | logger -t barman")
 }
 
 fn text(path: &Path) -> String {
@@ -158,7 +373,7 @@ fn repmgr(host: &str, port: u16) -> String {
 /// registers in the primary's table, where nobody may take the loopback for a node's address.
 fn register_conninfo(config: &Config) -> String {
     let port = config.postgres.technical_port;
-    if config.kind != NodeKind::Witness {
+    if !config.kind.is_witness() {
         return repmgr("127.0.0.1", port);
     }
     let host = [

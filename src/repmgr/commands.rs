@@ -119,6 +119,23 @@ pub async fn register_standby(
     succeeded("standby register", &end)
 }
 
+/// Empties repmgr's tables on the technical port: those of a restored cluster name the nodes of the one
+/// that it was taken from, and none of them is a node of this one.
+///
+/// # Errors
+/// [`RepmgrError`].
+pub async fn forget_cluster(config: &Config) -> Result<(), RepmgrError> {
+    let session = Session::local(config, config.postgres.technical_port, "repmgr").await?;
+    session
+        .execute(
+            "forgetting the former cluster's nodes",
+            "DELETE FROM repmgr.monitoring_history; DELETE FROM repmgr.events; \
+             DELETE FROM repmgr.voting_term; DELETE FROM repmgr.nodes",
+        )
+        .await?;
+    Ok(())
+}
+
 /// Makes repmgr's table name the node at `address` as the primary, and us as no longer it: a promotion
 /// by `pg_promote` alone leaves it as it was, and `standby register` then makes us our own standby (seen
 /// with repmgr 5.5). Changes nothing when the table is right.

@@ -6,6 +6,6 @@ mod error;
 mod witness;
 
 pub use clone::{SourceFacts, clone, preflight};
-pub use commands::{record_primary, register_primary, register_standby, repmgrd};
+pub use commands::{forget_cluster, record_primary, register_primary, register_standby, repmgrd};
 pub use error::RepmgrError;
 pub use witness::{Door, register_witness};

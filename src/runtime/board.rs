@@ -1,8 +1,8 @@
 //! The board: the one place where the published [`Status`] is written, and where transitions become
 //! log lines.
 
-use crate::domain::{BootStep, ChildView, ExitCode, Exposure, Fault, Role, Status, human_duration};
-use crate::fsm::{Kind, Note, Rung};
+use crate::domain::{BootStep, ExitCode, Exposure, Fault, Role, Status, human_duration};
+use crate::fsm::{Kind, Note, Rung, host};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -119,6 +119,8 @@ impl Board {
             | Kind::AwaitPrimary
             | Kind::Init
             | Kind::Clone
+            | Kind::Restore
+            | Kind::Replay
             | Kind::Launch
             | Kind::Bootstrap
             | Kind::Scripts
@@ -220,21 +222,32 @@ impl Board {
     /// A child started (`Some`) or ended.
     pub(super) fn child(&mut self, name: &str, pid: Option<i32>, again: bool) {
         let since_ms = now_ms();
+        self.update(|status| status.child(name, pid, again, since_ms));
+    }
+
+    /// A transition of a barman host's machine, which has states of its own.
+    pub(super) fn entered(&mut self, to: host::Kind, from: host::Kind, why: &str) {
+        let took_ms = u64::try_from(self.entered.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.entered = Instant::now();
+        let since_ms = now_ms();
         self.update(|status| {
-            if let Some(view) = status.children.iter_mut().find(|c| c.name == name) {
-                view.pid = pid;
-                view.since_ms = since_ms;
-                view.restarts += u64::from(again);
-            } else {
-                let name = name.to_owned();
-                status.children.push(ChildView {
-                    name,
-                    pid,
-                    restarts: 0,
-                    since_ms,
-                });
+            status.state = to.name().to_owned();
+            status.sentence = to.sentence().to_owned();
+            status.uptime.state_since_ms = since_ms;
+            if to == host::Kind::Running {
+                status.fault = None;
+                status.boot_total_ms = Some(since_ms.saturating_sub(status.uptime.started_ms));
             }
         });
+        let (state, from) = (to.name(), from.name());
+        tracing::info!(state, from, took_ms, "{} ({why})", to.sentence());
+    }
+
+    /// Something of a barman host failed.
+    pub(super) fn troubled(&mut self, fault: &Fault, next: &str) {
+        let why = fault.why().to_owned();
+        tracing::warn!(state = self.status.state, "{why}; {next}");
+        self.update(|status| status.fault = Some(why));
     }
 
     pub(super) fn ended(&mut self, code: ExitCode) {

@@ -1,12 +1,14 @@
 //! What an open node does for itself: a look at its peers or its upstream, barman's first steps, the
 //! last checkpoint.
 
+use super::archive;
+use super::archiver;
 use super::rejoin;
 use super::survey::{self, blocking};
 use super::world::World;
-use crate::barman;
+use crate::barman::{Backup, BackupStatus, Client};
 use crate::config::Address;
-use crate::domain::{BackupView, Fault, Role};
+use crate::domain::{BackupView, DrillView, Fault, Role};
 use crate::fsm::Finding;
 use crate::pg::{self, Repair, Session};
 use crate::plan::authority::Verdict;
@@ -192,41 +194,75 @@ pub(super) fn members(view: &pg::PgView) -> Vec<Member> {
         .collect()
 }
 
+/// Why barman may not work here: its directory holds the archive of another cluster. barman itself
+/// only says so in its check, and streams into it all the same.
+pub(super) async fn foreign_archive(world: &World) -> Result<Option<String>, Fault> {
+    if !world.backs_up() {
+        return Ok(None);
+    }
+    let config = world.config();
+    let dir = config
+        .paths
+        .barman_backup_dir
+        .join(&config.barman.server_name);
+    let server = crate::barman::Server::at(dir);
+    let theirs = {
+        let server = server.clone();
+        blocking(move || Ok(server.identity())).await?
+    };
+    let Some(theirs) = theirs.map_err(|e| e.fault())? else {
+        return Ok(None);
+    };
+    let memory = world.memory().map(|m| m.system_id);
+    let ours = memory.or_else(|| world.observed().claim.map(|c| c.system_id));
+    if ours == Some(theirs) {
+        return Ok(None);
+    }
+    let ours = ours.map_or_else(|| "a new one".to_owned(), |id| id.to_string());
+    Ok(Some(format!(
+        "nothing is backed up: {} belongs to cluster {theirs}, this node's cluster is {ours}; expected an \
+         empty archive: set BARMAN_SERVER_NAME to another name",
+        server.dir.display()
+    )))
+}
+
 /// How long receive-wal may take to attach to its slot.
 const ATTACH: Duration = Duration::from_secs(30);
 
 /// barman's first steps on a primary: slot and receive-wal, the first archived segment, the first
-/// full backup. Ends at once where a complete backup exists and receive-wal is attached.
+/// full backup. Ends at once where a complete backup exists and receive-wal is attached. Into a bucket: a backup where
+/// one is owed.
 pub(super) async fn warm(world: &World) -> Result<(), Fault> {
     let config = world.config();
-    let account = &world.accounts.barman;
-    let (children, began) = (&world.children, Instant::now());
+    if archiver::archives(&config) {
+        return archiver::first_backup(world).await;
+    }
+    let (client, began) = (client(world), Instant::now());
+    if let Some(why) = foreign_archive(world).await? {
+        let shown = why.clone();
+        world.show(move |status| status.backup.note = Some(shown));
+        return Err(Fault::NeedsPerson(why));
+    }
     note(world, "starting receive-wal");
-    barman::cron(children, &config, account)
-        .await
-        .map_err(|e| e.fault())?;
+    client.cron().await.map_err(|e| e.fault())?;
     let session = Session::local(&config, config.postgres.port, "postgres")
         .await
         .map_err(|e| e.fault())?;
     attached(&session).await?;
     let known = backups(world).await?;
-    if known.iter().any(barman::Backup::is_done) {
+    if known.iter().any(Backup::is_done) {
         return Ok(());
     }
     note(world, "archiving the first WAL segment");
-    push_wal(&session).await?;
-    barman::archive_wal(children, &config, account)
-        .await
-        .map_err(|e| e.fault())?;
+    archive::round_trip(&client, &session).await?;
     // A failed one does not count; any other is finished rather than repeated.
-    if known.iter().all(|b| b.status == "FAILED") {
+    if known.iter().all(|b| b.status == BackupStatus::Failed) {
         note(world, "making the first full backup");
         tracing::info!(source = "barman", "making the first full backup");
-        barman::backup(children, &config, account)
-            .await
-            .map_err(|e| e.fault())?;
+        client.backup(None).await.map_err(|e| e.fault())?;
     }
-    finish_waiting(world, &session).await?;
+    let known = backups(world).await?;
+    archive::finish_waiting(&client, &session, &known).await?;
     let known = backups(world).await?;
     let Some(done) = known.iter().rfind(|b| b.is_done()) else {
         return Err(Fault::Transient(
@@ -240,6 +276,17 @@ pub(super) async fn warm(world: &World) -> Result<(), Fault> {
         done.id
     );
     Ok(())
+}
+
+/// barman of this node, for itself.
+fn client(world: &World) -> Client {
+    let config = world.config();
+    Client {
+        children: world.children.clone(),
+        account: world.accounts.barman.clone(),
+        server: config.barman.server_name.clone(),
+        config,
+    }
 }
 
 fn note(world: &World, text: &'static str) {
@@ -268,59 +315,43 @@ async fn attached(session: &Session) -> Result<(), Fault> {
     }
 }
 
-/// An idle server writes no WAL, and barman never takes the newest segment: a record, a switch, and
-/// a record in the next one (`docs/facts-trixie.md` §5).
-async fn push_wal(session: &Session) -> Result<(), Fault> {
-    for sql in [
-        "SELECT pg_create_restore_point('pgnode')::text",
-        "SELECT pg_switch_wal()::text",
-        "SELECT pg_create_restore_point('pgnode')::text",
-    ] {
-        session
-            .one("switching to the next WAL segment", sql, &[])
-            .await
-            .map_err(|e| e.fault())?;
-    }
-    Ok(())
-}
-
-/// A backup on an idle server waits for WAL that nobody writes.
-async fn finish_waiting(world: &World, session: &Session) -> Result<(), Fault> {
-    let config = world.config();
-    let (children, account) = (&world.children, &world.accounts.barman);
-    for backup in backups(world)
-        .await?
-        .iter()
-        .filter(|b| b.status == "WAITING_FOR_WALS")
-    {
-        push_wal(session).await?;
-        barman::archive_wal(children, &config, account)
-            .await
-            .map_err(|e| e.fault())?;
-        barman::check_backup(children, &config, account, &backup.id)
-            .await
-            .map_err(|e| e.fault())?;
-    }
-    Ok(())
-}
-
 /// The catalogue, shown.
-pub(super) async fn backups(world: &World) -> Result<Vec<barman::Backup>, Fault> {
-    let config = world.config();
-    let all = blocking(move || Ok(barman::catalogue(&config)))
-        .await?
-        .map_err(|e| e.fault())?;
-    let done: Vec<&barman::Backup> = all.iter().filter(|b| b.is_done()).collect();
+pub(super) async fn backups(world: &World) -> Result<Vec<Backup>, Fault> {
+    let all = archive::catalogue(&client(world)).await?;
+    let done: Vec<&Backup> = all.iter().filter(|b| b.is_done()).collect();
     let last = done.last();
     let view = BackupView {
         mode: world.config().barman.mode.to_string(),
         count: Some(done.len() as u64),
         last_id: last.map(|b| b.id.clone()),
         last_end_ms: last.and_then(|b| b.end_ms),
-        last_size: last.and_then(|b| b.size),
+        last_size: last.and_then(|b| b.deduplicated_size.or(b.size)),
         note: None,
+        drills: drills(world).await?,
     };
     world.show(move |status| status.backup = view);
+    Ok(all)
+}
+
+/// The last drills, shown; one that failed is said once.
+pub(super) async fn drills(world: &World) -> Result<Vec<DrillView>, Fault> {
+    let dir = crate::doctor::drill::records(&world.config());
+    let all = blocking(move || Ok(crate::doctor::drill::read_all(&dir))).await?;
+    let newest = all.iter().map(|d| d.at_ms).max().unwrap_or_default();
+    let said = world.observed().drills_said;
+    for drill in all.iter().filter(|d| d.at_ms > said) {
+        if let Some(error) = &drill.error {
+            let id = drill.backup.as_deref().unwrap_or("no backup");
+            tracing::warn!(
+                source = "drill",
+                server = drill.server,
+                "the drill of {} failed with {id}: {error}; `pgnode doctor {}` says what mends it",
+                drill.server,
+                drill.server
+            );
+        }
+    }
+    world.observe(|o| o.drills_said = newest.max(said));
     Ok(all)
 }
 
@@ -328,8 +359,8 @@ pub(super) async fn backups(world: &World) -> Result<Vec<barman::Backup>, Fault>
 /// idle server gets the WAL that it waits for.
 pub(super) async fn tend_backups(world: &World, session: &Session) -> Result<(), Fault> {
     let all = backups(world).await?;
-    if all.iter().any(|b| b.status == "WAITING_FOR_WALS") {
-        finish_waiting(world, session).await?;
+    if all.iter().any(archive::waits) {
+        archive::finish_waiting(&client(world), session, &all).await?;
         backups(world).await?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::domain::{Fault, Role};
 use crate::fsm::Site;
 use crate::pg::Session;
 use crate::plan::{BootPlan, Provision};
-use crate::render::{Owner, RenderFacts, RenderedFile, render, unwanted};
+use crate::render::{Owner, RenderFacts, RenderedFile, is_ours, render, server_conf, unwanted};
 use crate::sys::{self, Changed, Signal};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub(super) async fn configure(world: &World, plan: Option<BootPlan>) -> Result<(
 }
 
 /// Renders and writes; says what changed.
-async fn write(world: &World, role: Role) -> Result<(), Fault> {
+pub(super) async fn write(world: &World, role: Role) -> Result<(), Fault> {
     let config = world.config();
     let facts = facts(world, role).await?;
     // Milliseconds of work, in which no beat would leave.
@@ -46,8 +46,22 @@ async fn write(world: &World, role: Role) -> Result<(), Fault> {
             changed.push(path.display().to_string());
         }
     }
+    if super::archiver::prepare(world).await? != Changed::No {
+        changed.push(config::Kept::FILE.to_owned());
+    }
     for path in unwanted(&config) {
         blocking(move || sys::remove(&path)).await?;
+    }
+    if config.kind.keeps_backups() {
+        super::host::keep_settings(world).await?;
+        let kept = config.clone();
+        for path in blocking(move || strays(&kept)).await? {
+            tracing::info!(
+                "removed {}: BARMAN_SERVERS does not name it",
+                path.display()
+            );
+            changed.push(path.display().to_string());
+        }
     }
     if changed.is_empty() {
         tracing::debug!("no managed file had to be written");
@@ -55,6 +69,26 @@ async fn write(world: &World, role: Role) -> Result<(), Fault> {
         tracing::debug!("wrote {}", changed.join(", "));
     }
     Ok(())
+}
+
+/// Removes our own files of clusters that are no longer listed. The user's own files stay.
+fn strays(config: &config::Config) -> std::io::Result<Vec<PathBuf>> {
+    let keep: Vec<PathBuf> = config
+        .barman
+        .servers
+        .iter()
+        .map(|s| server_conf(config, &s.name))
+        .collect();
+    let mut removed = Vec::new();
+    for entry in std::fs::read_dir(&config.paths.barman_config_dir)? {
+        let path = entry?.path();
+        let ours = || std::fs::read_to_string(&path).is_ok_and(|text| is_ours(&text));
+        let stray = path.extension().is_some_and(|e| e == "conf") && !keep.contains(&path);
+        if stray && ours() && sys::remove(&path)? {
+            removed.push(path);
+        }
+    }
+    Ok(removed)
 }
 
 /// Everything rendered can be rendered again, so nothing is synced.
@@ -77,10 +111,12 @@ async fn facts(world: &World, role: Role) -> Result<RenderFacts, Fault> {
     let accounts = world.accounts.clone();
     let (anchor, user_dir) = (world.layout.anchor.clone(), config.paths.user_dir.clone());
     let pg_major = world.pg_major();
+    let foreign_archive = chores::foreign_archive(world).await?.is_some();
     let found = move || {
         let conf_d = user_dir.join("conf.d");
         Ok(RenderFacts {
             role,
+            foreign_archive,
             memory_limit: sys::cgroup_memory_limit(),
             volume_bytes: sys::fs_facts(&anchor).ok().map(|f| f.total),
             pg_major,
@@ -170,6 +206,7 @@ pub(super) async fn reload(world: &World, plan: Option<BootPlan>) -> Result<(), 
     world.set_config(config);
     let role = plan.map_or(Role::Primary, |p| p.role);
     write(world, role).await?;
+    world.keepers(|s| s.as_ref().map(super::host::Services::refresh));
     let config = world.config();
     let session = Session::local(&config, config.postgres.port, "postgres")
         .await
@@ -191,9 +228,61 @@ pub(super) async fn reload(world: &World, plan: Option<BootPlan>) -> Result<(), 
     Ok(())
 }
 
+/// As [`reload`], on a barman host.
+pub(super) async fn reload_host(world: &World) -> Result<(), Fault> {
+    let former = world.config();
+    let (config, _sources) = config::load(Vec::new()).map_err(|faults| faults.fault())?;
+    let fixed = |c: &config::Config| {
+        (
+            c.kind,
+            c.barman.servers.clone(),
+            c.barman.method,
+            c.paths.barman_backup_dir.clone(),
+        )
+    };
+    if fixed(&config) != fixed(&former) {
+        return Err(Fault::Config(
+            "BARMAN_SERVERS, BARMAN_METHOD and BARMAN_BACKUP_DIR cannot change while it runs: restart \
+             the container"
+                .into(),
+        ));
+    }
+    world.set_config(config);
+    write(world, Role::Witness).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_our_own_strays_are_removed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let vars = [
+            ("PGNODE_ROLE", "barman"),
+            ("BARMAN_SERVERS", "main=pg1"),
+            ("BARMAN_CONFIG_DIR", tmp.path().to_str().unwrap()),
+        ];
+        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let around = config::Surroundings {
+            hostname: "box".into(),
+            arguments: Vec::new(),
+            not_text: Vec::new(),
+            read_file: &|_| Err(String::new()),
+        };
+        let (config, _) = config::Config::from_vars(vars, &around).unwrap();
+        for (name, text) in [
+            ("main.conf", "; Written by pgnode at every boot"),
+            ("old.conf", "; Written by pgnode at every boot"),
+            ("theirs.conf", "[theirs]"),
+            ("old.conf.bak", "; Written by pgnode at every boot"),
+        ] {
+            std::fs::write(tmp.path().join(name), text).unwrap();
+        }
+        let removed = strays(&config).unwrap();
+        assert_eq!(removed, [tmp.path().join("old.conf")]);
+        assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 3);
+    }
 
     #[test]
     fn the_users_libraries_are_found() {

@@ -36,6 +36,7 @@ pub(super) fn obey(world: &Arc<World>, state: &State, command: Command) {
             Command::Switchover { to, dry_run, reply } => {
                 (reply, switchover::by_hand(&world, to, dry_run).await)
             }
+            Command::ResumeRestore { reply } => (reply, operator::resume_restore(&world)),
             Command::Pause { paused, reply } => (reply, operator::pause(&world, paused).await),
             Command::Fence {
                 closed: true,

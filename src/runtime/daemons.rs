@@ -103,7 +103,7 @@ pub(super) fn start(world: &Arc<World>, launch: OpId, daemon: Daemon) {
     });
 }
 
-fn spec(world: &World, daemon: Daemon) -> Option<Spec> {
+pub(super) fn spec(world: &World, daemon: Daemon) -> Option<Spec> {
     let config = world.config();
     match daemon {
         Daemon::Repmgrd => Some(crate::repmgr::repmgrd(&config, &world.accounts.postgres)),
@@ -173,17 +173,21 @@ async fn record_is_here(world: &World) {
     }
 }
 
-async fn scheduler(world: &Arc<World>, launch: OpId, daemon: Daemon) -> String {
-    let config = world.config();
-    let path = RunFiles::of(&config).crontab;
+/// Where and with what our own scheduler runs its jobs.
+pub(super) fn surroundings(world: &World) -> Surroundings {
     let home = world.accounts.barman.home.clone();
-    let mut env = config.environment.base.clone();
+    let mut env = world.config().environment.base.clone();
     env.push(("HOME".to_owned(), home.display().to_string()));
-    let around = Surroundings {
+    Surroundings {
         children: world.children.clone(),
         env,
         home,
-    };
+    }
+}
+
+async fn scheduler(world: &Arc<World>, launch: OpId, daemon: Daemon) -> String {
+    let path = RunFiles::of(&world.config()).crontab;
+    let around = surroundings(world);
     let work = tokio::spawn(async move { crate::sys::run_crontab(&path, around).await });
     let running = Running::Task(work.abort_handle());
     world.tell(Message::DaemonStarted {

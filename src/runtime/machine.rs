@@ -80,7 +80,7 @@ pub(super) async fn run(started: Started) -> ExitCode {
         world.config().limits.stop_grace,
         world.config().timing.close,
         world.primary_wait(),
-        world.backs_up(),
+        world.makes_backups(),
     );
     let hold = world.config().test_hold.clone().map_or(Hold::Off, Hold::At);
     let mut machine = Machine {
@@ -144,6 +144,9 @@ impl Machine {
                 // A held machine only exists in fault tests; a stop ends the hold.
                 self.hold = Hold::Off;
                 tracing::info!(signal = number, "asked to stop");
+                let children = &self.world.children;
+                self.world
+                    .keepers(|s| s.as_ref().map(|s| s.interrupt(children)));
                 self.queue.push_back(Event::StopSignal(number));
             }
             Received::Reload => self.queue.push_back(Event::ReloadSignal),
@@ -462,6 +465,8 @@ fn part(node: &Node) -> Part {
             | Kind::AwaitPrimary
             | Kind::Init
             | Kind::Clone
+            | Kind::Restore
+            | Kind::Replay
             | Kind::Scripts
             | Kind::Open
             | Kind::Closing

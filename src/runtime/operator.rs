@@ -102,6 +102,17 @@ async fn whereabouts(world: &World) -> String {
     }
 }
 
+/// `pgnode restore --resume`.
+pub(super) fn resume_restore(world: &World) -> Health {
+    let Some(restoring) = world.restoring() else {
+        return no("no restore is under way here".to_owned());
+    };
+    match restoring.resume() {
+        Ok(why) => yes(why),
+        Err(why) => no(why),
+    }
+}
+
 /// `pgnode fence`: written down first, then closed.
 pub(super) async fn fence(world: &World, state: &State) -> Health {
     match state {

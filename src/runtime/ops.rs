@@ -3,7 +3,7 @@
 
 use super::survey::{self, blocking};
 use super::world::World;
-use super::{chores, configure, operator, promote, provision, rejoin, switchover};
+use super::{chores, configure, operator, promote, provision, rejoin, restore, switchover};
 use crate::domain::Fault;
 use crate::fsm::{Op, Outcome};
 use crate::plan::BootPlan;
@@ -24,7 +24,13 @@ pub(super) async fn perform(world: Arc<World>, op: Op, plan: Option<BootPlan>) -
             },
             Err(fault) => Err(fault),
         },
-        Op::Configure => configure::configure(&world, plan).await,
+        Op::Configure => {
+            let written = configure::configure(&world, plan).await;
+            if written.is_ok() {
+                super::host::accompany(&world);
+            }
+            written
+        }
         Op::Ask => return Outcome::Verdict(promote::may_open(&world, plan).await),
         Op::AwaitPrimary => provision::await_primary(&world).await,
         Op::Rejoin => match rejoin::rejoin(&world).await {
@@ -33,6 +39,13 @@ pub(super) async fn perform(world: Arc<World>, op: Op, plan: Option<BootPlan>) -
         },
         Op::Init => provision::init(&world).await,
         Op::Clone => provision::clone(&world).await,
+        Op::Restore => restore::restore(&world).await,
+        Op::Replay => match restore::replay(&world).await {
+            Ok(restore::Reached::Promoted) => Ok(()),
+            Ok(restore::Reached::Shutdown) => return Outcome::Shutdown,
+            Err(fault) => Err(fault),
+        },
+        Op::Explain => restore::explain(&world).await,
         Op::Bootstrap => provision::bootstrap(&world, plan).await,
         Op::Scripts => provision::scripts(&world).await,
         Op::Register => provision::register(&world, plan).await,

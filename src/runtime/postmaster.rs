@@ -51,7 +51,7 @@ async fn start(world: &World, door: Door, site: Site) -> Result<Child, Fault> {
     let wal = dir.join("pg_wal");
     pg::release_timelines(&wal)
         .map_err(|source| pg::PgError::File { path: wal, source }.fault())?;
-    let spec = pg::postgres(
+    let mut spec = pg::postgres(
         &config,
         &world.accounts.postgres,
         &dir,
@@ -65,6 +65,14 @@ async fn start(world: &World, door: Door, site: Site) -> Result<Child, Fault> {
             sync: site == Site::Live,
         },
     );
+    if site == Site::Staging
+        && let Some(restoring) = world.restoring()
+    {
+        for (name, value) in restoring.settings(world).await? {
+            spec.args.push("-c".into());
+            spec.args.push(format!("{name}={value}").into());
+        }
+    }
     world
         .children
         .spawn(spec)

@@ -3,6 +3,7 @@
 
 use super::survey::blocking;
 use super::world::World;
+use crate::config::NodeKind;
 use crate::domain::Fault;
 use crate::render::RunFiles;
 use crate::sys::{self, Format, VolumeLock};
@@ -43,7 +44,7 @@ pub(super) async fn preflight(world: &Arc<World>) -> Result<(), Fault> {
             world.file_owner(),
         ),
     ];
-    if world.backs_up() {
+    if world.has_barman() {
         pipes.push((
             files.barman_log.clone(),
             Format::Barman,
@@ -53,6 +54,40 @@ pub(super) async fn preflight(world: &Arc<World>) -> Result<(), Fault> {
     }
     for (path, format, mode, owner) in pipes {
         listen(path, format, mode, owner).await?;
+    }
+    Ok(())
+}
+
+/// As [`preflight`], without a data directory: the lock is on barman's.
+pub(super) async fn host(world: &Arc<World>) -> Result<(), Fault> {
+    let config = world.config();
+    programs(world)?;
+    let files = RunFiles::of(&config);
+    let (barman, ours) = (world.barman_owner(), world.accounts.root.then_some((0, 0)));
+    let home = config.paths.barman_backup_dir.clone();
+    let wanted = [
+        (config.paths.run_dir.clone(), 0o755, ours),
+        (files.log_dir.clone(), 0o755, ours),
+        (config.paths.barman_config_dir.clone(), 0o755, barman),
+        (home.clone(), 0o700, barman),
+    ];
+    let holds = world.holds_lock();
+    let lock = blocking(move || {
+        for (dir, mode, owner) in wanted {
+            if let Err(error) = sys::ensure_dir(&dir, mode, owner) {
+                return Ok(Err(sys::io_fault("make the directory", &dir, &error)));
+            }
+        }
+        if holds {
+            return Ok(Ok(None));
+        }
+        let lock = VolumeLock::acquire(&home.join(".pgnode.lock"));
+        Ok(lock.map(Some).map_err(|e| e.fault()))
+    })
+    .await??;
+    if let Some(lock) = lock {
+        world.hold_lock(lock);
+        listen(files.barman_log, Format::Barman, 0o660, barman).await?;
     }
     Ok(())
 }
@@ -75,16 +110,14 @@ async fn listen(
 /// Every program that a boot can need, looked up as the shell does.
 fn programs(world: &World) -> Result<(), Fault> {
     let config = world.config();
-    let mut wanted = vec![
-        "postgres",
-        "initdb",
-        "pg_controldata",
-        "pg_basebackup",
-        "psql",
-        "repmgr",
-        "repmgrd",
-    ];
-    if world.backs_up() {
+    let mut wanted = vec!["postgres", "pg_basebackup", "psql"];
+    if config.kind != NodeKind::Barman {
+        wanted.extend(["initdb", "pg_controldata", "repmgr", "repmgrd"]);
+    }
+    if config.kind.keeps_backups() {
+        wanted.push("pg_receivewal");
+    }
+    if world.has_barman() {
         wanted.push("barman");
         if world.accounts.root {
             wanted.push("cron");
@@ -130,7 +163,7 @@ fn directories(world: &World) -> std::io::Result<Result<(), Fault>> {
         (&paths.data_dir, 0o755, postgres),
         (&world.layout.anchor, 0o700, postgres),
     ];
-    if world.backs_up() {
+    if world.has_barman() {
         wanted.push((&paths.barman_config_dir, 0o755, barman));
         wanted.push((&paths.barman_backup_dir, 0o700, barman));
     }

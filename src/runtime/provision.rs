@@ -96,7 +96,7 @@ async fn candidate(world: &World) -> Result<Address, String> {
 }
 
 /// An empty staging directory.
-async fn prepare(world: &World) -> Result<(), Fault> {
+pub(super) async fn prepare(world: &World) -> Result<(), Fault> {
     let (stage, owner) = (world.stage(), world.file_owner());
     blocking(move || Ok(stage.prepare(owner)))
         .await?
@@ -140,7 +140,7 @@ pub(super) async fn init(world: &World) -> Result<(), Fault> {
 
 /// The disk begins to write the new copy while the boot goes on, so that the commit's sync finds
 /// little left. No promise rests on it: [`commit`] syncs whatever came of this.
-fn write_ahead(world: &World) {
+pub(super) fn write_ahead(world: &World) {
     let staging = world.layout.staging.clone();
     tokio::task::spawn_blocking(move || {
         if let Err(error) = sys::sync_tree(&staging) {
@@ -226,13 +226,24 @@ pub(super) async fn bootstrap(world: &World, plan: Option<BootPlan>) -> Result<(
     let visit = match plan.map(|p| p.provision) {
         // A witness has no database of the user's.
         Some(Provision::Init) if !world.is_witness() => pg::Visit::First,
-        Some(Provision::Init | Provision::Clone | Provision::Adopt | Provision::Rejoin) | None => {
-            pg::Visit::Later
-        }
+        Some(
+            Provision::Init
+            | Provision::Clone
+            | Provision::Restore
+            | Provision::Adopt
+            | Provision::Rejoin,
+        )
+        | None => pg::Visit::Later,
     };
     pg::bootstrap(&config, config.postgres.technical_port, visit)
         .await
-        .map_err(|e| e.fault())
+        .map_err(|e| e.fault())?;
+    if plan.is_some_and(|p| p.provision == Provision::Restore) {
+        repmgr::forget_cluster(&config)
+            .await
+            .map_err(|e| e.fault())?;
+    }
+    Ok(())
 }
 
 /// The user's init scripts.
@@ -289,6 +300,7 @@ pub(super) async fn commit(world: &World, plan: Option<BootPlan>) -> Result<(), 
         blocking(move || Ok(stage.commit()))
             .await?
             .map_err(|e| e.fault())?;
+        world.set_restoring(None);
         // What a rewind left half done is in the copy that was set aside.
         super::rejoin::unfinished(world).await?;
     }
@@ -336,7 +348,7 @@ pub(super) async fn commit(world: &World, plan: Option<BootPlan>) -> Result<(), 
         o.claim = Some(conversion::claim(&control, memory.members.len()));
         o.not_streaming = 0;
     });
-    if plan.provision == Provision::Init {
+    if matches!(plan.provision, Provision::Init | Provision::Restore) {
         world
             .elector
             .with(world, |v| v.found(&memory.members))

@@ -1,15 +1,16 @@
 //! From a validated configuration to a running loop.
 
 use super::board::{Board, now_ms};
+use super::host;
 use super::machine::{self, Started};
 use super::world::World;
-use crate::config::Config;
-use crate::domain::{BackupView, ExitCode, Exposure, Fault, Status, Uptime};
+use crate::config::{Config, NodeKind};
+use crate::domain::{BackupView, ExitCode, Exposure, Fault, HostView, Status, Uptime};
 use crate::fsm::Kind;
 use crate::http::{self, Beat, PeerKey, Shown, SystemClock};
 use crate::render::RunFiles;
 use crate::sys::{
-    Account, Accounts, Children, Layout, Received, Signal, Signals, Spec, ensure_dir, is_pid_1,
+    Accounts, Children, Layout, Received, Signal, Signals, Spec, ensure_dir, is_pid_1,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +94,7 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
     children
         .adopt_orphans()
         .map_err(|e| system("become a subreaper")(e.into()))?;
-    let accounts = accounts().map_err(StartError::Fault)?;
+    let accounts = Accounts::find().map_err(StartError::Fault)?;
     let (config, environment_note) = match crate::sys::name_ourselves(&config.paths.run_dir) {
         Ok(vars) => with_environment(config, vars),
         Err(error) => (config, Some(error.to_string())),
@@ -107,6 +108,8 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         ))
     })?;
     let layout = Layout::find(&config.paths).map_err(system("look at the volume"))?;
+    // Without postgres there is nobody to vote for or with.
+    let alone = config.kind == NodeKind::Barman;
     let (beat, clock) = (Beat::default(), SystemClock::start());
     let (board, status) = Board::new(first_status(&config));
     let key = PeerKey::derive(&config.repmgr.password);
@@ -116,7 +119,11 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         clock: Arc::new(clock),
         key: key.clone(),
         liveness_limit: LOOP_LIMIT,
-        states: &STATE_NAMES,
+        states: if alone {
+            &host::STATE_NAMES
+        } else {
+            &STATE_NAMES
+        },
     };
     let (to_loop, messages) = mpsc::unbounded_channel();
     let (operator, commands) = mpsc::channel(4);
@@ -124,12 +131,13 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
     let tcp = http::bind(config.http).await?;
     let socket = http::control::bind(&RunFiles::of(&config).control_socket)?;
     let control = http::control::control_router(shown.clone(), operator);
+    let pages = if alone {
+        http::router(shown)
+    } else {
+        http::router(shown).merge(http::vote::voting(key.clone(), to_voter))
+    };
     // Both end with the process: a node that stops still says so.
-    tokio::spawn(http::serve(
-        tcp,
-        http::router(shown).merge(http::vote::voting(key.clone(), to_voter)),
-        std::future::pending(),
-    ));
+    tokio::spawn(http::serve(tcp, pages, std::future::pending()));
     tokio::spawn(http::serve(socket, control, std::future::pending()));
     greet(&config, &accounts);
     if let Some(note) = environment_note {
@@ -159,8 +167,16 @@ async fn begin(config: Config) -> Result<ExitCode, StartError> {
         return Ok(ExitCode::STOPPED);
     };
     started.world.set_major(major);
-    super::operator::foretell(&started.world);
-    let code = machine::run(started).await;
+    // It lives as long as the process.
+    drop(tokio::spawn(super::ssh::keep(started.world.clone())));
+    drop(tokio::spawn(super::archiver::keep(started.world.clone())));
+    drop(tokio::spawn(super::proof::keep(started.world.clone())));
+    let code = if alone {
+        host::run(started).await
+    } else {
+        super::operator::foretell(&started.world);
+        machine::run(started).await
+    };
     // What postgres said last is still in its pipe.
     crate::sys::end_log(LAST_WORDS).await;
     Ok(code)
@@ -176,13 +192,10 @@ fn with_environment(mut config: Config, vars: Vec<(String, String)>) -> (Config,
 async fn version(started: &mut Started) -> Result<Option<u32>, Fault> {
     let world = started.world.clone();
     let config = world.config();
-    let spec = Spec::new("postgres", ["--version"])
-        .env(config.environment.base.clone())
-        .account(Some(world.accounts.postgres.clone()));
-    let mut run = std::pin::pin!(world.children.run(spec, Duration::from_secs(30)));
-    let end = loop {
+    let mut asking = std::pin::pin!(major_version(&world.children, &config, &world.accounts));
+    loop {
         tokio::select! {
-            end = &mut run => break end,
+            major = &mut asking => return major.map(Some),
             signal = started.signals.next() => match signal {
                 Received::Stop(_) => return Ok(None),
                 Received::Child | Received::Reload => {
@@ -190,43 +203,28 @@ async fn version(started: &mut Started) -> Result<Option<u32>, Fault> {
                 }
             }
         }
-    };
+    }
+}
+
+/// The major version of the image's PostgreSQL.
+pub(super) async fn major_version(
+    children: &Children,
+    config: &Config,
+    accounts: &Accounts,
+) -> Result<u32, Fault> {
+    let spec = Spec::new("postgres", ["--version"])
+        .env(config.environment.base.clone())
+        .account(Some(accounts.postgres.clone()));
+    let end = children.run(spec, Duration::from_secs(30)).await;
     let end = end.map_err(|e| Fault::NeedsPerson(Fault::chain(&e)))?;
     // `postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)`, or `18beta1`.
     let text = end.stdout.split("PostgreSQL) ").nth(1).unwrap_or_default();
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().map(Some).map_err(|_| {
+    digits.parse().map_err(|_| {
         Fault::NeedsPerson(format!(
             "`postgres --version` says {:?}: no version",
             end.stdout.trim()
         ))
-    })
-}
-
-/// As root: the accounts of the image. Else everything is ours.
-fn accounts() -> Result<Accounts, Fault> {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        let ours = Account::ours();
-        return Ok(Accounts {
-            root,
-            postgres: ours.clone(),
-            barman: ours,
-        });
-    }
-    let named = |name: &str| match Account::named(name) {
-        Ok(Some(account)) => Ok(account),
-        Ok(None) => Err(Fault::NeedsPerson(format!(
-            "there is no user `{name}`: use the image, or make the account"
-        ))),
-        Err(error) => Err(Fault::Transient(format!(
-            "cannot look up user `{name}`: {error}"
-        ))),
-    };
-    Ok(Accounts {
-        root,
-        postgres: named("postgres")?,
-        barman: named("barman")?,
     })
 }
 
@@ -281,9 +279,12 @@ fn first_status(config: &Config) -> Status {
             mode: config.barman.mode.to_string(),
             ..BackupView::default()
         },
+        archiving: None,
+        verified: None,
         rejoin: None,
         election: None,
         synchronous: None,
+        host: config.kind.keeps_backups().then(HostView::default),
         fault: None,
     }
 }

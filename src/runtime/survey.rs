@@ -4,7 +4,9 @@ use super::conversion;
 use super::world::World;
 use crate::config::Address;
 use crate::domain::{Fault, PeerReport};
-use crate::plan::authority::{Claim, Reason, Verdict, may_create, may_open, may_rejoin};
+use crate::plan::authority::{
+    Claim, Reason, Verdict, may_create, may_open, may_rejoin, may_restore,
+};
 use crate::plan::{self, Answer, BootPlan, Disk, Facts, Memory, Peer, Provision};
 use crate::sys::Pgdata;
 use crate::{http, pg, sys};
@@ -60,6 +62,9 @@ pub(super) async fn survey(world: &World) -> Result<BootPlan, Fault> {
         fingerprint,
     };
     let plan = plan::plan(&config, &facts)?;
+    if config.restore.is_some() && plan.provision != Provision::Restore {
+        tracing::info!("PGNODE_RESTORE does nothing here: it is for an empty disk of a master");
+    }
     let members = facts
         .memory
         .as_ref()
@@ -105,6 +110,13 @@ pub(super) async fn verdict(world: &World, plan: Option<BootPlan>) -> Verdict {
             }),
             Some(claim),
         ) => may_rejoin(&claim, &peers),
+        (
+            Some(BootPlan {
+                provision: Provision::Restore,
+                ..
+            }),
+            _,
+        ) => may_restore(&peers),
         (
             Some(BootPlan {
                 provision: Provision::Init,
@@ -216,6 +228,7 @@ pub(super) fn fingerprint(world: &World, salt: &str) -> String {
     };
     for part in [
         env!("CARGO_PKG_VERSION"),
+        crate::pg::PROVISION,
         &config.postgres.superuser,
         &config.postgres.database,
         config.postgres.password.reveal(),

@@ -1,6 +1,6 @@
 //! What every operation needs to know: settings, accounts, where things are, and whom to tell.
 
-use crate::config::{BarmanMode, Config, NodeKind};
+use crate::config::{BarmanMode, Config};
 use crate::domain::{Lsn, Role, Status, SystemId, Timeline};
 use crate::fsm::{Daemon, Event, OpId};
 use crate::http::{Dialer, PeerKey};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::daemons::Running;
+use super::host::Services;
 
 /// What tasks tell the loop.
 pub(super) enum Message {
@@ -45,12 +46,14 @@ pub(super) struct World {
     major: AtomicU32,
     to_loop: mpsc::UnboundedSender<Message>,
     memory: Mutex<Option<Memory>>,
+    restoring: Mutex<Option<Arc<super::restore::Restoring>>>,
     lock: Mutex<Option<VolumeLock>>,
     sampler: Mutex<Option<tokio::task::JoinHandle<()>>>,
     observed: Mutex<Observed>,
     open: std::sync::atomic::AtomicBool,
     repmgrd: std::sync::atomic::AtomicI32,
     fenced: std::sync::atomic::AtomicBool,
+    keepers: Mutex<Option<Services>>,
 }
 
 /// What was last seen of the cluster, for decisions that need it later.
@@ -77,6 +80,8 @@ pub(super) struct Observed {
     pub(super) members: Option<Vec<Member>>,
     /// Witness: what it goes by to stay registered.
     pub(super) kept: super::witness::Kept,
+    /// Drills that ended until then have been spoken of, milliseconds since the epoch.
+    pub(super) drills_said: u64,
     /// What commits wait for.
     pub(super) synchronous: super::synchronous::Kept,
 }
@@ -114,12 +119,14 @@ impl World {
             major: pg_major.into(),
             to_loop,
             memory: Mutex::default(),
+            restoring: Mutex::default(),
             lock: Mutex::default(),
             sampler: Mutex::default(),
             observed: Mutex::default(),
             open: false.into(),
             repmgrd: 0.into(),
             fenced: false.into(),
+            keepers: Mutex::default(),
         }
     }
 
@@ -155,6 +162,15 @@ impl World {
 
     pub(super) fn remember(&self, memory: Option<Memory>) {
         *locked(&self.memory) = memory;
+    }
+
+    /// The restore that is under way.
+    pub(super) fn restoring(&self) -> Option<Arc<super::restore::Restoring>> {
+        locked(&self.restoring).clone()
+    }
+
+    pub(super) fn set_restoring(&self, restoring: Option<Arc<super::restore::Restoring>>) {
+        *locked(&self.restoring) = restoring;
     }
 
     pub(super) fn hold_lock(&self, lock: VolumeLock) {
@@ -197,11 +213,26 @@ impl World {
 
     /// Whether this node is a vote without data.
     pub(super) fn is_witness(&self) -> bool {
-        self.config().kind == NodeKind::Witness
+        self.config().kind.is_witness()
     }
 
     pub(super) fn backs_up(&self) -> bool {
         self.config().barman.mode == BarmanMode::Local
+    }
+
+    /// Whether cron and a first backup are this node's matter: by its own barman, or into a bucket.
+    pub(super) fn makes_backups(&self) -> bool {
+        self.backs_up() || super::archiver::archives(&self.config())
+    }
+
+    /// Whether barman runs in this container, for whomever.
+    pub(super) fn has_barman(&self) -> bool {
+        self.backs_up() || self.config().kind.keeps_backups()
+    }
+
+    /// What a barman host runs; `None`: not started.
+    pub(super) fn keepers<T>(&self, with: impl FnOnce(&mut Option<Services>) -> T) -> T {
+        with(&mut locked(&self.keepers))
     }
 
     /// For the swap of data directories.

@@ -1,5 +1,6 @@
 //! Accounts: who a child runs as, and who owns a file.
 
+use crate::domain::Fault;
 use std::path::PathBuf;
 
 /// A user of the system.
@@ -65,4 +66,36 @@ pub struct Accounts {
     pub postgres: Account,
     /// Runs barman; owns the backups.
     pub barman: Account,
+}
+
+impl Accounts {
+    /// Those of the image; everything is ours where we are not root and cannot change.
+    ///
+    /// # Errors
+    /// An account that is missing, or a user database that cannot be read.
+    pub fn find() -> Result<Self, Fault> {
+        let root = nix::unistd::geteuid().is_root();
+        if !root {
+            let ours = Account::ours();
+            return Ok(Self {
+                root,
+                postgres: ours.clone(),
+                barman: ours,
+            });
+        }
+        let named = |name: &str| match Account::named(name) {
+            Ok(Some(account)) => Ok(account),
+            Ok(None) => Err(Fault::NeedsPerson(format!(
+                "there is no user `{name}`: use the image, or make the account"
+            ))),
+            Err(error) => Err(Fault::Transient(format!(
+                "cannot look up user `{name}`: {error}"
+            ))),
+        };
+        Ok(Self {
+            root,
+            postgres: named("postgres")?,
+            barman: named("barman")?,
+        })
+    }
 }

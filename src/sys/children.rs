@@ -26,6 +26,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
 use super::Account;
+use super::tail::Tail;
 
 /// How a process ended. Real-time signals have no name in `nix`, so the number is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +66,8 @@ pub enum Input {
     /// These bytes, then end of file. At most a pipe's capacity (64 KiB) may be given: they are
     /// written before anybody waits for the child.
     Bytes(Vec<u8>),
+    /// This file.
+    File(PathBuf),
 }
 
 /// Everything about a process to start. The environment is complete: nothing is inherited, so no
@@ -130,6 +133,13 @@ impl Spec {
     #[must_use]
     pub fn input(mut self, bytes: Vec<u8>) -> Self {
         self.input = Input::Bytes(bytes);
+        self
+    }
+
+    /// Reads this file.
+    #[must_use]
+    pub fn input_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.input = Input::File(path.into());
         self
     }
 
@@ -233,7 +243,7 @@ impl Drop for Child {
 pub struct Finished {
     /// How it ended.
     pub exit: Exit,
-    /// Its output, at most [`KEEP`] bytes: the last ones.
+    /// Its output, at most 256 KiB: the last ones.
     pub stdout: String,
     /// Its errors, likewise.
     pub stderr: String,
@@ -252,9 +262,6 @@ impl Finished {
         lines[lines.len().saturating_sub(6)..].join("; ")
     }
 }
-
-/// How much of each output stream is kept.
-const KEEP: usize = 256 * 1024;
 
 /// How long to read on after a command's own end: a grandchild may hold the pipe open for ever.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -337,9 +344,14 @@ impl Children {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        command.stdin(match spec.input {
+        let failed = |source| ChildError::Start {
+            program: spec.program.to_string_lossy().into_owned(),
+            source,
+        };
+        command.stdin(match &spec.input {
             Input::Nothing => Stdio::null(),
             Input::Bytes(_) => Stdio::piped(),
+            Input::File(path) => std::fs::File::open(path).map_err(failed)?.into(),
         });
         if let Some(dir) = &spec.cwd {
             command.current_dir(dir);
@@ -348,10 +360,6 @@ impl Children {
             // std clears the supplementary groups before it switches.
             command.gid(account.gid).uid(account.uid);
         }
-        let failed = |source| ChildError::Start {
-            program: spec.program.to_string_lossy().into_owned(),
-            source,
-        };
         let mut table = self.lock();
         #[expect(
             clippy::disallowed_methods,
@@ -495,10 +503,16 @@ impl Children {
     #[must_use]
     pub fn left(&self) -> usize {
         let us = nix::unistd::getpid().as_raw();
-        super::processes()
-            .iter()
-            .filter(|p| p.parent == us && !p.zombie)
-            .count()
+        let look = || {
+            let all = super::processes();
+            all.iter().filter(|p| p.parent == us && !p.zombie).count()
+        };
+        // A walk through /proc is no snapshot: a parent may end between its children's lines and its own. What was
+        // its is ours when we look again.
+        match look() {
+            0 => look(),
+            n => n,
+        }
     }
 
     /// Signals one child of ours; `false` when it is not in the table any more.
@@ -511,6 +525,15 @@ impl Children {
     pub fn signal_group(&self, pid: i32, signal: Signal) -> bool {
         let table = self.lock();
         table.contains_key(&pid) && send(Pid::from_raw(-pid), signal)
+    }
+
+    /// Signals the process groups that children of ours lead, those for which `which` holds.
+    pub fn signal_groups(&self, signal: Signal, which: impl Fn(&super::Process) -> bool) -> usize {
+        let table = self.lock();
+        let ours = super::processes()
+            .into_iter()
+            .filter(|p| table.contains_key(&p.pid) && which(p));
+        ours.filter(|p| send(Pid::from_raw(-p.pid), signal)).count()
     }
 
     /// Signals adopted processes: children that the kernel gave to us and that were never in the
@@ -545,6 +568,16 @@ impl Children {
         for process in super::processes().iter().filter(|p| p.parent == us) {
             send(Pid::from_raw(process.pid), signal);
         }
+    }
+}
+
+/// Becomes another program, with our standard streams and environment: for a verb that only decides
+/// whether and how that program runs. Returns only when it cannot be started.
+#[must_use]
+pub fn become_program(program: &str, args: &[String]) -> ChildError {
+    ChildError::Start {
+        program: program.to_owned(),
+        source: Command::new(program).args(args).exec(),
     }
 }
 
@@ -588,48 +621,5 @@ impl Started {
         child.stdout = stdout;
         child.stderr = stderr;
         Ok(child)
-    }
-}
-
-/// The last [`KEEP`] bytes of a stream, and its lines as they come.
-#[derive(Default)]
-struct Tail {
-    kept: Vec<u8>,
-    line: Vec<u8>,
-}
-
-impl Tail {
-    async fn fill(&mut self, pipe: Option<&mut pipe::Receiver>, mut each: impl FnMut(&str)) {
-        use tokio::io::AsyncReadExt as _;
-        let Some(pipe) = pipe else { return };
-        let mut buffer = vec![0_u8; 8192];
-        while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
-            for &byte in &buffer[..n] {
-                // pg_basebackup ends its progress lines with CR on a terminal.
-                if byte == b'\n' || byte == b'\r' {
-                    self.end_line(&mut each);
-                } else if self.line.len() < 16 * 1024 {
-                    self.line.push(byte);
-                }
-            }
-            self.kept.extend_from_slice(&buffer[..n]);
-            if self.kept.len() > 2 * KEEP {
-                let extra = self.kept.len() - KEEP;
-                self.kept.drain(..extra);
-            }
-        }
-        self.end_line(&mut each);
-    }
-
-    fn end_line(&mut self, each: &mut impl FnMut(&str)) {
-        if !self.line.is_empty() {
-            each(&String::from_utf8_lossy(&self.line));
-            self.line.clear();
-        }
-    }
-
-    fn text(&self) -> String {
-        let from = self.kept.len().saturating_sub(KEEP);
-        String::from_utf8_lossy(&self.kept[from..]).into_owned()
     }
 }

@@ -183,6 +183,15 @@ pub fn cgroup_memory_limit() -> Option<u64> {
     memory_limit(&read)
 }
 
+/// The most memory that any one of our ended children has used, in bytes (getrusage(2)).
+#[must_use]
+pub fn largest_child() -> Option<u64> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    // Linux counts KiB.
+    u64::try_from(usage.max_rss()).ok().map(|kib| kib << 10)
+}
+
 fn memory_limit(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     let groups = read(Path::new("/proc/self/cgroup"))?;
     let limit = limit_files(&groups)

@@ -362,6 +362,19 @@ impl VolumeLock {
     }
 }
 
+/// Whether somebody holds a lock (flock(2)) on this file; a missing one is held by nobody.
+#[must_use]
+pub fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    // Given back at once, when this file is closed.
+    matches!(
+        Flock::lock(file, FlockArg::LockSharedNonblock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK))
+    )
+}
+
 fn note(file: &mut File) -> io::Result<()> {
     let host = nix::unistd::gethostname()?;
     let since = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ");

@@ -7,6 +7,7 @@ mod cronrun;
 mod crontab;
 mod disk;
 mod files;
+mod helper;
 mod limit;
 mod log;
 mod names;
@@ -18,25 +19,29 @@ mod said;
 mod signals;
 mod stage;
 mod syslog;
+mod tail;
 
 pub use account::{Account, Accounts};
-pub use children::{Child, ChildError, Children, Exit, Finished, Input, Spec, is_pid_1};
+pub use children::{
+    Child, ChildError, Children, Exit, Finished, Input, Spec, become_program, is_pid_1,
+};
 pub use clock::{boot_time, wall_time};
 pub use cronrun::{CrontabError, Surroundings, run_crontab};
 pub use crontab::{BadLine, Job, Schedule, next_after, parse as parse_crontab};
 pub use disk::{
-    FsFacts, cgroup_memory_limit, dir_size, fs_facts, is_mount_point, mounts_below, same_mount,
-    sync_tree,
+    FsFacts, cgroup_memory_limit, dir_size, fs_facts, is_mount_point, largest_child, mounts_below,
+    same_mount, sync_tree,
 };
 pub use files::{
-    Changed, LockError, VolumeLock, ensure_dir, fifo, fix_ownership, io_fault, remove, sync_dir,
-    write_atomic, write_volatile,
+    Changed, LockError, VolumeLock, ensure_dir, fifo, fix_ownership, io_fault, is_locked, remove,
+    sync_dir, write_atomic, write_volatile,
 };
+pub use helper::init_helper_log;
 pub use limit::{Admit, Flood, Limiter, Rate};
 pub use log::{
     LogError, end as end_log, flush as flush_log, init as init_log, init_on as init_log_on,
 };
-pub use names::name_ourselves;
+pub use names::{name_ourselves, our_name};
 /// Signals by name, for the rooms that must not import nix's sending functions.
 pub use nix::sys::signal::Signal;
 pub use outlet::{Full, Outlet};

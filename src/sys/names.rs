@@ -14,19 +14,16 @@ const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libnss_wrapper.so";
 /// When the files cannot be written, or the library is missing.
 pub fn name_ourselves(run_dir: &Path) -> io::Result<Vec<(String, String)>> {
     let uid = nix::unistd::geteuid();
-    if matches!(nix::unistd::User::from_uid(uid), Ok(Some(_))) {
+    if has_name() {
         return Ok(Vec::new());
     }
-    let library = [LIBRARY, "/usr/lib/aarch64-linux-gnu/libnss_wrapper.so"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .ok_or_else(|| {
-            let why = format!("uid {uid} has no name and libnss_wrapper.so is not installed");
-            io::Error::new(io::ErrorKind::NotFound, why)
-        })?;
+    let library = library().ok_or_else(|| {
+        let why = format!("uid {uid} has no name and libnss_wrapper.so is not installed");
+        io::Error::new(io::ErrorKind::NotFound, why)
+    })?;
     let account = Account::ours();
     let gid = account.gid;
-    let (passwd, group): (PathBuf, PathBuf) = (run_dir.join("passwd"), run_dir.join("group"));
+    let (passwd, group) = files(run_dir);
     std::fs::create_dir_all(run_dir)?;
     let home = run_dir.display();
     std::fs::write(
@@ -34,10 +31,41 @@ pub fn name_ourselves(run_dir: &Path) -> io::Result<Vec<(String, String)>> {
         format!("{}:x:{uid}:{gid}::{home}:/bin/sh\n", account.name),
     )?;
     std::fs::write(&group, format!("{}:x:{gid}:\n", account.name))?;
+    Ok(variables(library, run_dir))
+}
+
+/// The same variables for another process of the container, once the node has written the files.
+#[must_use]
+pub fn our_name(run_dir: &Path) -> Vec<(String, String)> {
+    match library() {
+        Some(library) if !has_name() && files(run_dir).0.exists() => variables(library, run_dir),
+        Some(_) | None => Vec::new(),
+    }
+}
+
+fn has_name() -> bool {
+    matches!(
+        nix::unistd::User::from_uid(nix::unistd::geteuid()),
+        Ok(Some(_))
+    )
+}
+
+fn library() -> Option<&'static str> {
+    [LIBRARY, "/usr/lib/aarch64-linux-gnu/libnss_wrapper.so"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+}
+
+fn files(run_dir: &Path) -> (PathBuf, PathBuf) {
+    (run_dir.join("passwd"), run_dir.join("group"))
+}
+
+fn variables(library: &str, run_dir: &Path) -> Vec<(String, String)> {
+    let (passwd, group) = files(run_dir);
     let var = |name: &str, value: String| (name.to_owned(), value);
-    Ok(vec![
+    vec![
         var("LD_PRELOAD", library.to_owned()),
         var("NSS_WRAPPER_PASSWD", passwd.display().to_string()),
         var("NSS_WRAPPER_GROUP", group.display().to_string()),
-    ])
+    ]
 }

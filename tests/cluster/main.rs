@@ -9,18 +9,33 @@
 
 #[path = "../common/docker.rs"]
 mod docker;
+#[path = "../common/s3/mod.rs"]
+mod s3;
 
+mod backups;
+mod barman_host;
 mod clients;
 mod confined;
 mod conventions;
+mod doctor;
+mod drills;
 mod first_start;
 mod hooks;
 mod interface;
+mod interop_s3;
 mod mending;
+mod over_ssh;
 mod planned;
 mod refusals;
 mod rejoin;
 mod restarts;
+mod restore;
+mod s3_base;
+mod s3_faults;
+mod s3_restore;
+mod s3_rig;
+mod s3_ship;
+mod s3_wal;
 mod secrets;
 mod synchronous;
 mod verbs;

@@ -55,7 +55,13 @@ fn a_witness_joins_restarts_and_comes_back_from_nothing() {
     what_it_shows(&third, &master);
     what_it_holds(&third);
 
-    // A restart needs no primary, and finds what it had.
+    // A restart needs no primary, and finds what it had. The slave and the witness would elect on a slow machine.
+    master.sh("pgnode pause").ok();
+    for node in [&slave, &third] {
+        node.wait_status("knows of the maintenance", |s| {
+            s["election"]["paused"] == true
+        });
+    }
     master.stop();
     third.stop();
     third.start();
@@ -66,6 +72,7 @@ fn a_witness_joins_restarts_and_comes_back_from_nothing() {
     // And a master comes back with a witness and a slave beside it.
     master.start();
     master.wait_open();
+    master.sh("pgnode resume").ok();
 
     // Nothing is lost with its volume.
     third.stop();

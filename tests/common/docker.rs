@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -159,39 +159,34 @@ impl Cluster {
 
     /// A helper container from the same image that runs something else.
     pub(crate) fn helper(&self, name: &str, words: &[&str], more: &[&str]) -> Node {
+        let more = [&["--entrypoint", words[0]], more].concat();
+        self.container(name, &image(), &more, &words[1..])
+    }
+
+    /// HAProxy with the playground's configuration; `PGNODE_HAPROXY_IMAGE` names the image.
+    pub(crate) fn haproxy(&self) -> Node {
+        let image = std::env::var("PGNODE_HAPROXY_IMAGE")
+            .unwrap_or_else(|_| "pgnode-haproxy:trixie".into());
+        let mut node = self.container("haproxy", &image, &[], &[]);
+        node.port = 5000;
+        node
+    }
+
+    /// A running container of any image, whose name in the network is `name`.
+    pub(crate) fn container(&self, name: &str, image: &str, more: &[&str], words: &[&str]) -> Node {
         let container = format!("{}-{name}", self.id);
         self.containers.borrow_mut().push(container.clone());
         let mut all = vec!["run", "-d", "--name", &container, "--network", &self.id];
-        all.extend(["--label", "pgnode-test", "--entrypoint", words[0]]);
-        all.extend(["--no-healthcheck", "--network-alias", name]);
+        all.extend(["--label", "pgnode-test", "--no-healthcheck"]);
+        all.extend(["--network-alias", name]);
         all.extend(more);
-        let image = image();
-        all.push(&image);
-        all.extend(&words[1..]);
+        all.push(image);
+        all.extend(words);
         docker(all).ok();
         Node {
             container,
             name: name.to_owned(),
             port: 5432,
-            superuser: "postgres".into(),
-            http: RefCell::default(),
-        }
-    }
-
-    /// HAProxy with the playground's configuration; `PGNODE_HAPROXY_IMAGE` names the image.
-    pub(crate) fn haproxy(&self) -> Node {
-        let container = format!("{}-haproxy", self.id);
-        let image = std::env::var("PGNODE_HAPROXY_IMAGE")
-            .unwrap_or_else(|_| "pgnode-haproxy:trixie".into());
-        self.containers.borrow_mut().push(container.clone());
-        let mut words = vec!["run", "-d", "--name", &container, "--network", &self.id];
-        words.extend(["--label", "pgnode-test", "--no-healthcheck"]);
-        words.extend(["--network-alias", "haproxy", &image]);
-        docker(words).ok();
-        Node {
-            container,
-            name: "haproxy".into(),
-            port: 5000,
             superuser: "postgres".into(),
             http: RefCell::default(),
         }
@@ -380,6 +375,12 @@ impl Node {
         docker(["inspect", "-f", format, &self.container]).ok()
     }
 
+    /// Its address in the test's network, which the host reaches; none while it does not run.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        self.inspect(format).parse().ok()
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.inspect("{{.State.Running}}") == "true"
     }
@@ -451,8 +452,7 @@ impl Node {
         let address = match address {
             Some(address) => address,
             None => {
-                let ip = self.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
-                let address: SocketAddr = format!("{ip}:8008").parse().ok()?;
+                let address = SocketAddr::new(self.ip()?, 8008);
                 self.http.replace(Some(address));
                 address
             }

@@ -26,6 +26,14 @@ use std::time::Instant;
 /// States of the table that no boot of the matrix visits, each with the reason.
 const EXCEPTIONS: &[(Kind, &str)] = &[
     (
+        Kind::Restore,
+        "needs a backup: tests/cluster/restore.rs kills before and after it",
+    ),
+    (
+        Kind::Replay,
+        "needs a backup: tests/cluster/restore.rs kills before and after it",
+    ),
+    (
         Kind::Rejoin,
         "needs a promoted slave: tests/cluster/rejoin.rs kills before, in and after it",
     ),

@@ -55,10 +55,14 @@ fn a_witness_joins_a_cluster_and_backs_up_nothing() {
     1 setting is wrong:
       REPMGR_PARTNER_NODES: names no other node, and a witness (PGNODE_ROLE=witness) needs a cluster to vote in; name the data nodes, for example REPMGR_PARTNER_NODES=pg1,pg2,pg3
     ");
-    for role in ["barman", "barman,witness"] {
-        let text = faults(&[("PGNODE_ROLE", role)]);
-        assert!(text.contains("the barman host is not supported"), "{text}");
-    }
+    // A witness that keeps backups too is a witness all the same.
+    let both = [
+        ("PGNODE_ROLE", "barman,witness"),
+        ("BARMAN_SERVERS", "main=pg1"),
+    ];
+    let both = self::config(&[&both[..], &vars[1..]].concat());
+    assert!(both.kind.is_witness() && both.kind.keeps_backups());
+    assert_eq!(both.start_as, StartAs::Slave);
 }
 
 /// Primary, slaves and partners as one line.

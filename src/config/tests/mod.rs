@@ -1,5 +1,6 @@
 //! The configuration as a whole; each rule's own table is beside the rule.
 
+mod defaults;
 mod fuzz;
 mod identity;
 mod secrets;
@@ -42,83 +43,11 @@ pub(super) fn config(vars: &[(&str, &str)]) -> Config {
     }
 }
 
-fn faults(vars: &[(&str, &str)]) -> String {
+pub(super) fn faults(vars: &[(&str, &str)]) -> String {
     match load(vars) {
         Ok(_) => "none".to_owned(),
         Err(faults) => faults.to_string(),
     }
-}
-
-#[test]
-fn nothing_given_is_the_contracts_defaults() {
-    let (config, sources) = load(&[]).unwrap();
-    insta::assert_snapshot!(show::text(&config, &sources), @r"
-    Node
-      PGNODE_ROLE                postgres                   default
-      REPMGR_MASTER              true                       default
-      REPMGR_NODE_NAME           node1                      default
-      REPMGR_NODE_ID             1                          derived from REPMGR_NODE_NAME
-      REPMGR_NODE_NETWORK_NAME   box                        derived from the hostname
-
-    PostgreSQL
-      PGPORT                     5432                       default
-      PGNODE_TECHNICAL_PORT      5434                       default
-      POSTGRES_USER              postgres                   default
-      POSTGRES_PASSWORD          ********                   default
-      POSTGRES_DB                postgres                   derived from POSTGRES_USER
-      POSTGRES_INITDB_ARGS       -                          not set
-      PGNODE_MAX_SLOT_WAL        auto                       derived from the volume's size
-      PGNODE_KEEP_DIVERGED       false                      default
-
-    Cluster
-      REPMGR_PRIMARY_HOST        -                          not set
-      REPMGR_PRIMARY_PORT        -                          not set
-      REPMGR_SLAVES              -                          not set
-      REPMGR_PARTNER_NODES       -                          derived from REPMGR_SLAVES and REPMGR_PRIMARY_HOST
-      REPMGR_PASSWORD            ********                   default
-      REPMGR_STREAMING_PASSWORD  ********                   default
-
-    Failover
-      PGNODE_FAILOVER_PROFILE    default                    default
-      PGNODE_FAILOVER_BEAT       1000ms                     derived from PGNODE_FAILOVER_PROFILE
-      PGNODE_FAILOVER_LEASE      4000ms                     derived from PGNODE_FAILOVER_PROFILE
-      PGNODE_FAILOVER_CLOSE      1500ms                     derived from PGNODE_FAILOVER_PROFILE
-      PGNODE_FAILOVER_PROMISE    6000ms                     derived from PGNODE_FAILOVER_PROFILE
-      PGNODE_SYNCHRONOUS         off                        default
-      PGNODE_SYNCHRONOUS_STRICT  false                      default
-
-    Backups
-      BARMAN_MODE                local                      default
-      BARMAN_PASSWORD            ********                   default
-      BARMAN_STREAMING_PASSWORD  ********                   default
-      BARMAN_RETENTION           RECOVERY WINDOW OF 5 DAYS  default
-      BARMAN_BACKUP_SCHEDULE     0 3 * * *                  default
-
-    HTTP and log
-      PGNODE_HTTP_ADDR           0.0.0.0:8008               default
-      PGNODE_LOG_FORMAT          text                       default
-      RUST_LOG                   info                       default
-
-    Time limits
-      PGNODE_PRIMARY_TIMEOUT     1h                         default
-      PGNODE_STOP_TIMEOUT        10                         default
-
-    Directories
-      PGNODE_DATA_DIR            /var/lib/postgresql        default
-      PGDATA                     /var/lib/postgresql/data   derived from PGNODE_DATA_DIR
-      BARMAN_BACKUP_DIR          /home/barman/data          default
-      REPMGR_CONFIG_DIR          /etc/repmgr.d              default
-      BARMAN_CONFIG_DIR          /etc/barman.d              default
-      PGNODE_CONFIG_DIR          /etc/pgnode                default
-      PGNODE_RUN_DIR             /run/pgnode                default
-      PGNODE_SOCKET_DIR          /run/postgresql            default
-
-    Warnings
-      well-known default passwords are in use: POSTGRES_PASSWORD, REPMGR_PASSWORD, REPMGR_STREAMING_PASSWORD, BARMAN_PASSWORD, BARMAN_STREAMING_PASSWORD; set each of them, or its _FILE form, before anyone can reach port 5432
-    ");
-    assert_eq!(config.limits.primary_wait, Duration::from_secs(3600));
-    assert_eq!(config.identity.id, NodeId(1));
-    assert_eq!(config.default_passwords.len(), 5);
 }
 
 #[test]
@@ -130,13 +59,36 @@ fn every_default_and_example_is_valid_and_every_variable_is_used() {
         if var.secret() {
             continue;
         }
-        let mut vars = vec![(var.name, var.example)];
-        match var.name {
-            "REPMGR_MASTER" | "REPMGR_PRIMARY_PORT" => vars.push(("REPMGR_PRIMARY_HOST", "pg9")),
-            _ => {}
-        }
+        // What else it needs to be valid, or to be seen.
+        let beside: &[(&str, &str)] = match var.name {
+            "REPMGR_MASTER" | "REPMGR_PRIMARY_PORT" => &[("REPMGR_PRIMARY_HOST", "pg9")],
+            "BARMAN_SERVERS" => &[("PGNODE_ROLE", "barman")],
+            "BARMAN_METHOD" => &[
+                ("BARMAN_MODE", "remote"),
+                ("BARMAN_HOST", "barman1"),
+                ("PGNODE_SSH_KEYS", "/keys"),
+            ],
+            name if name.starts_with("PGNODE_RESTORE_") => &[("PGNODE_RESTORE", "latest")],
+            "S3_CREDENTIALS_FILE" => &[("S3_BUCKET_URI", "s3://x-y")],
+            "S3_PROFILE" => &[
+                ("S3_BUCKET_URI", "s3://x-y"),
+                ("S3_CREDENTIALS_FILE", "/aws"),
+            ],
+            name if name.starts_with("S3_") => &[
+                ("S3_BUCKET_URI", "s3://x-y"),
+                ("S3_ACCESS_KEY_ID", "x"),
+                ("S3_SECRET_ACCESS_KEY", "y"),
+                ("S3_SSE", "aws:kms"),
+            ],
+            _ => &[],
+        };
+        let vars = [&[(var.name, var.example)], beside].concat();
         let (with, sources) = load(&vars).unwrap();
-        let (without, _) = load(&[]).unwrap();
+        let (without, _) = match var.name {
+            "REPMGR_MASTER" | "REPMGR_PRIMARY_PORT" => load(&[]).unwrap(),
+            "BARMAN_SERVERS" => load(&[beside, &[(var.name, "x=y")]].concat()).unwrap(),
+            _ => load(beside).unwrap(),
+        };
         assert_eq!(sources.of(var), Source::Environment, "{}", var.name);
         if var.name != "PGNODE_ROLE" {
             // It is seen where it belongs, and at no other variable than those that follow it.
@@ -151,7 +103,14 @@ fn every_default_and_example_is_valid_and_every_variable_is_used() {
                     "REPMGR_PRIMARY_PORT",
                     "REPMGR_PARTNER_NODES",
                 ],
-                "REPMGR_NODE_NAME" => &["REPMGR_NODE_ID"],
+                "REPMGR_NODE_NAME" => &[
+                    "REPMGR_NODE_ID",
+                    "BARMAN_SERVER_NAME",
+                    "BARMAN_CLOUD_SERVER_NAME",
+                ],
+                "BARMAN_SERVER_NAME" => &["BARMAN_CLOUD_SERVER_NAME"],
+                "BARMAN_BACKUP_DIR" => &["PGNODE_DRILL_DIR", "S3_QUEUE_DIR"],
+                "S3_CREDENTIALS_FILE" => &["S3_PROFILE"],
                 "REPMGR_SLAVES" => &["REPMGR_PARTNER_NODES"],
                 "POSTGRES_USER" => &["POSTGRES_DB"],
                 "PGNODE_DATA_DIR" => &["PGDATA"],
@@ -165,8 +124,9 @@ fn every_default_and_example_is_valid_and_every_variable_is_used() {
             };
             assert!(changed.contains(&var.name), "{} is not used", var.name);
             for name in changed {
+                let restores = var.name == "PGNODE_RESTORE" && name.starts_with(var.name);
                 assert!(
-                    name == var.name || follows.contains(&name),
+                    name == var.name || restores || follows.contains(&name),
                     "{} → {name}",
                     var.name
                 );
@@ -326,15 +286,13 @@ fn all_faults_come_at_once_in_the_order_of_the_table() {
         ("PGNODE_HTTP_ADDR", "0.0.0.0:5434"),
         ("PGNODE_STOP_TIMEOUT", "1s"),
         ("PGNODE_DATA_DIR", "data"),
-        ("S3_REGION", "eu"),
+        ("S3_BUCKET_URI", "backups"),
     ]);
     let faults = Config::from_vars(vars, &ctx).unwrap_err();
     assert!(matches!(faults.fault(), Fault::Config(_)));
     insta::assert_snapshot!(faults, @r#"
-    24 settings are wrong:
-      PGNODE_ROLE="barman": the barman host is not supported by this version; the roles so far are postgres and witness
+    23 settings are wrong:
       REPMGR_MASTER="perhaps": is neither true nor false; for example REPMGR_MASTER=false
-      REPMGR_NODE_ID: is not set, and the name pg does not end in a number from 1 to 2147483647; set it, or give the node a name such as pg1
       REPMGR_NODE_NETWORK_NAME="not a host": is not a host name or an IP address; for example REPMGR_NODE_NETWORK_NAME=pg2.example.com
       PGPORT="70000": is not a port: a number from 1 to 65535; for example PGPORT=6432
       POSTGRES_USER="barman": is a role that pgnode makes, without superuser rights; for example POSTGRES_USER=admin
@@ -345,8 +303,10 @@ fn all_faults_come_at_once_in_the_order_of_the_table() {
       PGNODE_MAX_SLOT_WAL="1MB": is out of range: 64MB to 2047TB; for example PGNODE_MAX_SLOT_WAL=8GB
       REPMGR_PRIMARY_HOST="pg1:1": names another port than REPMGR_PRIMARY_PORT, which is 2; for example REPMGR_PRIMARY_HOST=pg1
       REPMGR_SLAVES: holds an address that is not host[:port]; for example REPMGR_SLAVES=pg2,pg3:6432
+      BARMAN_SERVERS: is not set, and PGNODE_ROLE says that this is a barman host; name its clusters: BARMAN_SERVERS=main=pg1,pg2
       BARMAN_RETENTION="for\never": is not a retention: `<n> days`, `weeks` or `months`, or `redundancy <n>`, n from 1 to 9999; for example BARMAN_RETENTION=4 weeks
       BARMAN_BACKUP_SCHEDULE="@daily": is not a schedule of five cron fields; for example BARMAN_BACKUP_SCHEDULE=30 1 * * 0
+      S3_BUCKET_URI="backups": is not s3://bucket/path; for example S3_BUCKET_URI=s3://backups/prod
       PGNODE_HTTP_ADDR="0.0.0.0:5434": has the port of PGNODE_TECHNICAL_PORT; for example PGNODE_HTTP_ADDR=127.0.0.1:9008
       RUST_LOG: is not UTF-8 text; for example RUST_LOG=info,pgnode=debug
       PGNODE_STOP_TIMEOUT="1s": is too short for a clean stop of PostgreSQL: at least 3s; for example PGNODE_STOP_TIMEOUT=60s
@@ -354,7 +314,6 @@ fn all_faults_come_at_once_in_the_order_of_the_table() {
       PGDATA: is not UTF-8 text; for example PGDATA=/srv/pg/17
       REPMGR_PASWORD: there is no such variable; did you mean REPMGR_PASSWORD?
       REPMGR_X: there is no such variable; remove it (`pgnode config` lists every variable)
-      S3_REGION: S3 is not supported by this version; remove it
       argument -c port: cannot be set here: the port is PGPORT; remove it
     "#);
 }

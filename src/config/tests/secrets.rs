@@ -2,12 +2,14 @@
 
 use super::*;
 
-const PASSWORDS: [&str; 5] = [
+const PASSWORDS: [&str; 7] = [
     "POSTGRES_PASSWORD",
     "REPMGR_PASSWORD",
     "REPMGR_STREAMING_PASSWORD",
     "BARMAN_PASSWORD",
     "BARMAN_STREAMING_PASSWORD",
+    "S3_SECRET_ACCESS_KEY",
+    "S3_SESSION_TOKEN",
 ];
 
 #[test]

@@ -1,7 +1,6 @@
 //! Letters: asking a voter, and answering as one.
 
 use super::{Part, mailbox, now};
-use crate::config::NodeKind;
 use crate::domain::{Fault, Lsn, PeerError, Timeline};
 use crate::fsm::Event;
 use crate::http::vote::Incoming;
@@ -178,7 +177,7 @@ fn position(timeline: Timeline, lsn: Lsn) -> Position {
 /// What WAL this node holds. `for_good`: the walreceiver is stopped first, so that it does not grow.
 pub(in crate::runtime) async fn holds(world: &World, for_good: bool) -> Holds {
     let config = world.config();
-    if config.kind == NodeKind::Witness {
+    if config.kind.is_witness() {
         return Holds::Nothing;
     }
     if world.elector.part() == Part::Standby {

@@ -1,0 +1,237 @@
+use super::*;
+use crate::config::tests::{config, faults};
+use crate::config::{Config, RestoreFrom, Sources, Surroundings, table};
+
+const KEYS: [(&str, &str); 3] = [
+    ("S3_BUCKET_URI", "s3://backups/prod/"),
+    ("S3_ACCESS_KEY_ID", "GK1"),
+    ("S3_SECRET_ACCESS_KEY", "s3cr3t"),
+];
+
+fn with(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    KEYS.iter().chain(more).copied().collect()
+}
+
+#[test]
+fn a_bucket_is_optional_and_its_defaults_are_plain() {
+    assert_eq!(config(&[]).s3, None);
+    let s3 = config(&with(&[])).s3.unwrap();
+    assert_eq!(
+        (s3.bucket.as_str(), s3.prefix.as_str()),
+        ("backups", "prod")
+    );
+    assert_eq!(s3.uri(), "s3://backups/prod");
+    assert_eq!(s3.endpoint, None);
+    assert_eq!(s3.max_parallel, 4);
+    assert_eq!(s3.part_size, 16 << 20);
+    assert_eq!(s3.wal_codec.to_string(), "zstd");
+    assert_eq!(s3.base_codec.to_string(), "gzip");
+}
+
+#[test]
+fn a_trailing_slash_is_no_part_of_the_path() {
+    // barman-cloud keeps it, and its annotations end in `path//server`.
+    for uri in ["s3://b-1", "s3://b-1/"] {
+        assert_eq!(bucket(uri), Ok(("b-1".into(), String::new())));
+    }
+    assert_eq!(bucket("s3://b-1/x/y/"), Ok(("b-1".into(), "x/y".into())));
+    for uri in [
+        "b",
+        "s3://",
+        "s3://AB/x",
+        "s3://b-1/x//y",
+        "s3://b-1/../x",
+        "s3://b-1/ü",
+        "https://b-1",
+    ] {
+        assert!(bucket(uri).is_err(), "{uri}");
+    }
+}
+
+#[test]
+fn amazons_names_are_taken_where_ours_are_not_given() {
+    let vars = [
+        ("S3_BUCKET_URI", "s3://backups"),
+        ("AWS_ACCESS_KEY_ID", "AK"),
+        ("AWS_SECRET_ACCESS_KEY_FILE", "/secret"),
+        ("AWS_DEFAULT_REGION", "eu-central-1"),
+        ("AWS_ENDPOINT_URL", "https://other"),
+        ("S3_ENDPOINT_URL", "https://ours/"),
+    ];
+    let vars = vars.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let surroundings = Surroundings {
+        read_file: &|path| match path.to_str() {
+            Some("/secret") => Ok(b"s3cr3t\n".to_vec()),
+            _ => Err("does not exist".into()),
+        },
+        ..Surroundings::bare("pg1")
+    };
+    let (config, sources): (_, Sources) = Config::from_vars(vars, &surroundings).unwrap();
+    let s3 = config.s3.unwrap();
+    assert_eq!(s3.endpoint.as_deref(), Some("https://ours"));
+    assert_eq!(s3.region, "eu-central-1");
+    let Credentials::Keys { id, secret, .. } = s3.credentials else {
+        panic!("no keys");
+    };
+    assert_eq!((id.as_str(), secret.reveal()), ("AK", "s3cr3t"));
+    let of = |var| sources.of(var).to_string();
+    assert_eq!(of(&table::S3_REGION), "environment, as AWS_DEFAULT_REGION");
+    assert_eq!(of(&table::S3_SECRET_ACCESS_KEY), "file /secret");
+    assert_eq!(of(&table::S3_ENDPOINT_URL), "environment");
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    for (more, want) in [
+        (
+            &[("S3_COMPRESSION", "zip")] as &[_],
+            "S3_COMPRESSION=\"zip\": is none of none, gzip, bzip2, xz, snappy, zstd, lz4; for example S3_COMPRESSION=lz4",
+        ),
+        (
+            &[("S3_COMPRESSION", "lz4:9")],
+            "S3_COMPRESSION=\"lz4:9\": gives a level, and lz4 has none; for example S3_COMPRESSION=lz4",
+        ),
+        (
+            &[("S3_BASE_COMPRESSION", "zstd")],
+            "S3_BASE_COMPRESSION=\"zstd\": is none of none, gzip, bzip2, snappy; for example S3_BASE_COMPRESSION=snappy",
+        ),
+        (
+            &[("S3_PART_SIZE", "1MB")],
+            "S3_PART_SIZE=\"1MB\": is not a size from 5MB to 5GB; for example S3_PART_SIZE=64MB",
+        ),
+        (
+            &[("S3_ENDPOINT_URL", "https://me:secret@host")],
+            "S3_ENDPOINT_URL: carries a user or a password; those have variables of their own; for example S3_ENDPOINT_URL=https://s3.example.com:9000",
+        ),
+        (
+            &[("S3_SSE_KMS_KEY_ID", "alias/x")],
+            "S3_SSE_KMS_KEY_ID=\"alias/x\": is set, and S3_SSE is not aws:kms; for example S3_SSE_KMS_KEY_ID=alias/backups",
+        ),
+        (
+            &[("S3_TAGS", "a=1,a=2")],
+            "S3_TAGS=\"a=1,a=2\": names the tag a twice; for example S3_TAGS=team=dba,tier=cold",
+        ),
+        (
+            &[("S3_MAX_PARALEL", "2")],
+            "S3_MAX_PARALEL: there is no such variable; did you mean S3_MAX_PARALLEL?",
+        ),
+    ] {
+        assert_eq!(
+            faults(&with(more)),
+            format!("1 setting is wrong:\n  {want}")
+        );
+    }
+}
+
+#[test]
+fn keys_under_other_names_are_pointed_at() {
+    let text = faults(&[
+        ("S3_BUCKET_URI", "s3://backups"),
+        ("S3_ENDPOINT_URL", "http://s3:9000"),
+        ("ACCESS_KEY", "AK"),
+        ("MINIO_ROOT_PASSWORD", "s3cr3t"),
+    ]);
+
+    assert_eq!(
+        text,
+        "2 settings are wrong:\n  \
+         S3_ACCESS_KEY_ID: is not set; ACCESS_KEY is, which is not read; give its value the name S3_ACCESS_KEY_ID\n  \
+         S3_SECRET_ACCESS_KEY: is not set; MINIO_ROOT_PASSWORD is, which is not read; give its value the name S3_SECRET_ACCESS_KEY"
+    );
+    // The machine's role is Amazon's alone.
+    let text = faults(&[
+        ("S3_BUCKET_URI", "s3://backups"),
+        ("S3_ENDPOINT_URL", "http://s3:9000"),
+    ]);
+
+    assert!(
+        text.contains("S3_ACCESS_KEY_ID: is not set, nor S3_CREDENTIALS_FILE"),
+        "{text}"
+    );
+    let amazon = config(&[("S3_BUCKET_URI", "s3://backups")]).s3.unwrap();
+    assert_eq!(amazon.credentials, Credentials::Machine);
+}
+
+#[test]
+fn what_needs_a_bucket_says_so() {
+    for vars in [
+        &[("BARMAN_MODE", "cloud")] as &[_],
+        &[("PGNODE_RESTORE", "latest"), ("PGNODE_RESTORE_FROM", "s3")],
+    ] {
+        let text = faults(vars);
+        assert!(text.contains("S3_BUCKET_URI: is not set, and"), "{text}");
+    }
+    let text = faults(&[("S3_ENDPOINT_URL", "http://s3:9000")]);
+    assert!(
+        text.contains("S3_ENDPOINT_URL: is set, and S3_BUCKET_URI is not"),
+        "{text}"
+    );
+    // Ambient names of another program are no reason.
+    assert_eq!(config(&[("AWS_ENDPOINT_URL", "http://s3:9000")]).s3, None);
+}
+
+#[test]
+fn a_cluster_of_several_nodes_has_one_name_in_the_bucket() {
+    let slave = [
+        ("BARMAN_MODE", "cloud"),
+        ("REPMGR_MASTER", "false"),
+        ("REPMGR_PRIMARY_HOST", "pg1"),
+    ];
+    let text = faults(&with(&slave));
+    assert!(
+        text.contains("BARMAN_CLOUD_SERVER_NAME: is not set, and this node is one of several"),
+        "{text}"
+    );
+    let master = [("BARMAN_MODE", "cloud"), ("REPMGR_SLAVES", "pg2")];
+    assert!(faults(&with(&master)).contains("BARMAN_CLOUD_SERVER_NAME: is not set"));
+    for name in ["BARMAN_CLOUD_SERVER_NAME", "BARMAN_SERVER_NAME"] {
+        let named = [slave.as_slice(), &[(name, "main")]].concat();
+        assert_eq!(config(&with(&named)).barman.cloud_name, "main");
+    }
+    assert_eq!(
+        config(&with(&[("BARMAN_MODE", "cloud")])).barman.cloud_name,
+        "node1"
+    );
+}
+
+#[test]
+fn drills_that_would_not_be_made_are_refused() {
+    let drills = [
+        ("BARMAN_MODE", "cloud"),
+        ("PGNODE_DRILL_SCHEDULE", "0 5 * * 0"),
+    ];
+    assert!(faults(&with(&drills)).contains("has no drills on a schedule yet"));
+}
+
+#[test]
+fn the_place_to_restore_from_is_read() {
+    let from = |text: &'static str| {
+        let vars = with(&[("PGNODE_RESTORE", "latest"), ("PGNODE_RESTORE_FROM", text)]);
+        config(&vars).restore.unwrap().from
+    };
+    for text in ["s3", "s3/main", "s3://other/main", "s3://other/a/b/main"] {
+        assert_eq!(from(text).to_string(), text);
+    }
+    assert_eq!(
+        from("s3://other/a/b/main"),
+        RestoreFrom::Bucket {
+            place: Some(("other".into(), "a/b".into())),
+            server: Some("main".into())
+        }
+    );
+}
+
+#[test]
+fn what_is_kept_is_read_back_and_shows_no_secret_otherwise() {
+    let config = config(&with(&[("S3_SESSION_TOKEN", "t0k3n"), ("S3_TAGS", "a=1")]));
+    let kept = Kept::of(&config).unwrap();
+    let text = kept.to_json().unwrap();
+    let read = Kept::from_json(&text, std::path::Path::new("/x")).unwrap();
+    assert_eq!(read, kept);
+    let shown = format!("{kept:?}");
+    assert!(
+        !shown.contains("s3cr3t") && !shown.contains("t0k3n"),
+        "{shown}"
+    );
+    assert!(Kept::from_json(b"{}", std::path::Path::new("/x")).is_err());
+}

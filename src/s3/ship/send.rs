@@ -1,0 +1,399 @@
+//! One file into the bucket: whole where it is small, in parts where it is not, and what a killed run has sent of it
+//! is not sent again. A file that changes while it is read is read again.
+
+use super::walk::{Found, What};
+use crate::s3::store::{Label, Part, Unfinished, Upload};
+use crate::s3::{S3Error, Store};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use md5::{Digest as _, Md5};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How often a file may change before it is given up.
+const TRIES: usize = 3;
+
+/// Counts, which a person may look at while it works.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Objects sent.
+    pub sent: AtomicU64,
+    /// Bytes sent.
+    pub bytes: AtomicU64,
+    /// Bytes that an earlier run had sent of files whose upload it did not finish.
+    pub resumed: AtomicU64,
+    /// Objects that were there already.
+    pub same: AtomicU64,
+    /// Objects deleted.
+    pub deleted: AtomicU64,
+}
+
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// What is common to all files of a run.
+#[derive(Debug)]
+pub(super) struct Sender {
+    store: Store,
+    /// In KiB: what is in memory at once.
+    budget: Arc<Semaphore>,
+    most: u32,
+    tally: Arc<Tally>,
+    /// Uploads that earlier runs have begun, by key.
+    begun: Mutex<HashMap<String, Vec<Unfinished>>>,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: (i64, i64),
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(meta: &std::fs::Metadata) -> Self {
+        Self {
+            size: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            inode: meta.ino(),
+        }
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        std::fs::metadata(path).map(|meta| Self::of(&meta))
+    }
+}
+
+/// The MD5 of some bytes, as an S3 server marks what it stores.
+pub(super) fn etag(bytes: &[u8]) -> String {
+    let digest = Md5::digest(bytes);
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What a server's mark would be for a file stored whole or in parts of `part` bytes: the MD5, or that of the parts'
+/// MD5s with their number.
+pub(super) fn etag_of_file(path: &Path, part: Option<u64>) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut outer = Md5::new();
+    let mut count = 0_u64;
+    let limit = part.unwrap_or(u64::MAX);
+    loop {
+        let mut inner = Md5::new();
+        let copied = io::copy(
+            &mut io::Read::take(&mut file, limit),
+            &mut Hasher(&mut inner),
+        )?;
+        if part.is_none() {
+            return Ok(hex(&inner.finalize()));
+        }
+        if copied == 0 {
+            return Ok(format!("{}-{count}", hex(&outer.finalize())));
+        }
+        outer.update(inner.finalize());
+        count += 1;
+    }
+}
+
+struct Hasher<'a>(&'a mut Md5);
+
+impl io::Write for Hasher<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// File work, away from the loop.
+pub(super) async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    path: &Path,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, S3Error> {
+    let owned = path.to_owned();
+    match tokio::task::spawn_blocking(move || work(&owned)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(S3Error::File {
+            what,
+            path: path.to_owned(),
+            source,
+        }),
+        Err(failed) => Err(S3Error::Bug(format!("{}: {failed}", path.display()))),
+    }
+}
+
+impl Sender {
+    pub(super) fn new(store: &Store, tally: Arc<Tally>) -> Self {
+        let settings = store.settings();
+        let parallel = u64::try_from(settings.max_parallel).unwrap_or(1);
+        let kib = (parallel + 1).saturating_mul(settings.part_size.div_ceil(1024));
+        // A semaphore takes no more; nor has any machine so much.
+        let most = u32::try_from(kib).unwrap_or(u32::MAX).min(1 << 28);
+        Self {
+            store: store.clone(),
+            budget: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1 << 28))),
+            most,
+            tally,
+            begun: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// So many files are worth having under way: reading overlaps sending.
+    pub(super) fn width(&self) -> usize {
+        self.store.settings().max_parallel.saturating_mul(2)
+    }
+
+    /// Finds what earlier runs have begun below a prefix.
+    ///
+    /// # Errors
+    /// As [`Store::unfinished`].
+    pub(super) async fn recall(&self, prefix: &str) -> Result<(), S3Error> {
+        let found = self.store.unfinished(prefix).await?;
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.clear();
+        for upload in found {
+            begun.entry(upload.key.clone()).or_default().push(upload);
+        }
+        Ok(())
+    }
+
+    async fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let kib = kib.clamp(1, self.most);
+        // It is never closed.
+        self.budget.clone().acquire_many_owned(kib).await.ok()
+    }
+
+    /// Sends one file.
+    ///
+    /// # Errors
+    /// The server refuses it or does not answer; the file cannot be read, or never holds still.
+    pub(super) async fn send(&self, key: &str, found: &Found) -> Result<(), S3Error> {
+        let label = match key.ends_with(".history") {
+            true => Label::History,
+            false => Label::Plain,
+        };
+        match &found.what {
+            What::Empty => self.store.put(key, Bytes::new(), label).await?,
+            What::Link(to) => {
+                let text = to.to_string_lossy().into_owned();
+                self.store.put(key, Bytes::from(text), label).await?;
+            }
+            What::File => return self.file(key, &found.path, label).await,
+        }
+        self.done(found.size);
+        Ok(())
+    }
+
+    fn done(&self, bytes: u64) {
+        add(&self.tally.sent, 1);
+        add(&self.tally.bytes, bytes);
+    }
+
+    async fn file(&self, key: &str, path: &Path, label: Label) -> Result<(), S3Error> {
+        for _ in 0..TRIES {
+            let before = blocking("read", path, Stamp::at).await?;
+            let after = if before.size > self.store.settings().part_size {
+                self.in_parts(key, path, before, label).await?
+            } else {
+                self.whole(key, path, before, label).await?
+            };
+            if after == before {
+                return Ok(());
+            }
+            tracing::debug!("{} changed while it was read", path.display());
+        }
+        Err(S3Error::Unfit(format!(
+            "{} changes while it is read, {TRIES} times in a row",
+            path.display()
+        )))
+    }
+
+    async fn whole(
+        &self,
+        key: &str,
+        path: &Path,
+        stamp: Stamp,
+        label: Label,
+    ) -> Result<Stamp, S3Error> {
+        let _place = self.reserve(stamp.size).await;
+        let (bytes, read) = blocking("read", path, move |path| {
+            let file = File::open(path)?;
+            let opened = Stamp::of(&file.metadata()?);
+            let mut bytes = vec![0; usize::try_from(opened.size).map_err(io::Error::other)?];
+            let got = fill(&file, &mut bytes, 0)?;
+            bytes.truncate(got);
+            Ok((bytes, opened))
+        })
+        .await?;
+        if read != stamp {
+            return Ok(read);
+        }
+        self.store.put(key, Bytes::from(bytes), label).await?;
+        let after = blocking("read", path, Stamp::at).await?;
+        if after == stamp {
+            self.done(stamp.size);
+        }
+        Ok(after)
+    }
+
+    async fn in_parts(
+        &self,
+        key: &str,
+        path: &Path,
+        stamp: Stamp,
+        label: Label,
+    ) -> Result<Stamp, S3Error> {
+        let (upload, had, surplus) = self.taken_up(key, label).await?;
+        let size = self.store.part_size(stamp.size);
+        let count = usize::try_from(stamp.size.div_ceil(size)).unwrap_or(usize::MAX);
+        let file = blocking("read", path, |path| File::open(path)).await?;
+        let file = Arc::new(file);
+        let parallel = self.store.settings().max_parallel;
+        let mut parts = Vec::new();
+        let mut flights = FuturesUnordered::new();
+        let mut ended = Ok(());
+        let mut next = 0;
+        loop {
+            while ended.is_ok() && next < count && flights.len() <= parallel {
+                let at = size.saturating_mul(u64::try_from(next).unwrap_or(u64::MAX));
+                let length = size.min(stamp.size.saturating_sub(at));
+                let have = had.get(&next).filter(|part| part.size == length);
+                flights.push(self.part(&upload, path, file.clone(), (next, at, length), have));
+                next += 1;
+            }
+            match flights.next().await {
+                Some(Ok(part)) => parts.extend(part),
+                // What is on its way arrives: the next run needs not send it.
+                Some(Err(error)) => ended = ended.and(Err(error)),
+                None => break,
+            }
+        }
+        drop(flights);
+        ended?;
+        let after = blocking("read", path, Stamp::at).await?;
+        if after != stamp || parts.len() != count {
+            upload.abort().await?;
+            return Ok(after);
+        }
+        upload.finish(parts).await?;
+        for other in surplus {
+            self.store.discard(&other).await?;
+        }
+        add(&self.tally.sent, 1);
+        Ok(after)
+    }
+
+    /// The upload that an earlier run has begun, the newest one, with what the server has of it; or a new one.
+    async fn taken_up(
+        &self,
+        key: &str,
+        label: Label,
+    ) -> Result<(Upload, HashMap<usize, Part>, Vec<Unfinished>), S3Error> {
+        let mut begun = {
+            let mut all = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+            all.remove(key).unwrap_or_default()
+        };
+        begun.sort_unstable_by_key(|u| u.begun);
+        while let Some(newest) = begun.pop() {
+            match self.store.parts(&newest).await {
+                Ok(parts) => {
+                    let had = parts.into_iter().map(|p| (p.index, p)).collect();
+                    return Ok((self.store.resume(&newest)?, had, begun));
+                }
+                // It was finished or given up meanwhile.
+                Err(S3Error::Refused { refusal, .. }) if refusal.status == 404 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((self.store.upload(key, label).await?, HashMap::new(), begun))
+    }
+
+    /// `None`: the file is shorter than it was.
+    async fn part(
+        &self,
+        upload: &Upload,
+        path: &Path,
+        file: Arc<File>,
+        (index, at, length): (usize, u64, u64),
+        have: Option<&Part>,
+    ) -> Result<Option<Part>, S3Error> {
+        let _place = self.reserve(length).await;
+        let bytes = blocking("read", path, move |_| {
+            let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            let got = fill(&file, &mut bytes, at)?;
+            bytes.truncate(got);
+            Ok(bytes)
+        })
+        .await?;
+        if u64::try_from(bytes.len()).ok() != Some(length) {
+            return Ok(None);
+        }
+        // The same bytes, or it is sent again: whoever has begun that upload.
+        if let Some(part) = have
+            && part.etag.trim_matches('"') == etag(&bytes)
+        {
+            add(&self.tally.resumed, length);
+            return Ok(Some(part.clone()));
+        }
+        let part = upload.part(index, Bytes::from(bytes)).await?;
+        add(&self.tally.bytes, length);
+        Ok(Some(part))
+    }
+}
+
+fn fill(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let offset = at.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
+        let rest = bytes.get_mut(done..).unwrap_or_default();
+        match file.read_at(rest, offset) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_the_servers() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("f");
+        std::fs::write(&path, "hello world").unwrap();
+        let whole = etag_of_file(&path, None).unwrap();
+        assert_eq!(whole, "5eb63bbbe01eeed093cb22bb8f5acdc3");
+        assert_eq!(whole, etag(b"hello world"));
+        // `openssl md5` of the two binary digests of "hello " and "world".
+        let parts = etag_of_file(&path, Some(6)).unwrap();
+        let mut outer = Md5::new();
+        outer.update(Md5::digest(b"hello "));
+        outer.update(Md5::digest(b"world"));
+        assert_eq!(parts, format!("{}-2", hex(&outer.finalize())));
+    }
+}

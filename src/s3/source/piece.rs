@@ -1,0 +1,46 @@
+//! The tars that make a data directory, and what must be known of a backup before the first of them is opened.
+
+use crate::config::Format;
+use crate::s3::base::Entry;
+
+/// One tar of a backup: all of the data directory, or the next part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// `data.tar.gz`, as the list of checksums calls it.
+    pub name: String,
+    /// Its key.
+    pub key: String,
+    /// How it is packed.
+    pub format: Format,
+    /// Bytes, packed.
+    pub size: u64,
+}
+
+/// The tars of the data directory in their order, or why they cannot be restored.
+///
+/// # Errors
+/// A sentence about what is missing.
+pub fn pieces(entry: &Entry) -> Result<Vec<Piece>, String> {
+    let pieces: Vec<Piece> = entry
+        .archives_of(None)
+        .map(|archive| Piece {
+            name: archive.name.to_string(),
+            key: archive.object.key.clone(),
+            format: archive.name.format,
+            size: archive.object.size,
+        })
+        .collect();
+    if pieces.is_empty() && entry.objects.iter().any(|o| o.key.contains("/data/")) {
+        return Err(
+            "it is a barman host's copy and no tar of barman-cloud's: download it, and restore from the directory"
+                .to_owned(),
+        );
+    }
+    if !entry.lacks.is_empty() {
+        return Err(entry.lacks.join("; "));
+    }
+    match pieces.iter().find(|p| p.size == 0) {
+        Some(empty) => Err(format!("{} is empty", empty.name)),
+        None => Ok(pieces),
+    }
+}

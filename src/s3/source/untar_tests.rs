@@ -1,0 +1,202 @@
+use super::*;
+use crate::domain::{Lsn, Timeline};
+use std::io::Cursor;
+
+const LABEL: &[u8] = b"START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\n";
+
+fn begin() -> Option<WalName> {
+    Some(WalName::holding(Timeline(1), Lsn(0x0300_0028), 16 << 20))
+}
+
+/// Members as they are given; the blocks at the end where `whole`.
+struct Tar(tar::Builder<Vec<u8>>);
+
+impl Tar {
+    fn new() -> Self {
+        Self(tar::Builder::new(Vec::new()))
+    }
+
+    fn raw(mut self, kind: EntryType, name: &str, target: &str, body: &[u8]) -> Self {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(body.len() as u64);
+        header.set_mode(0o600);
+        // As a hostile tar has it, unchecked.
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
+        header.set_cksum();
+        self.0.append(&header, body).unwrap();
+        self
+    }
+
+    fn dir(self, name: &str) -> Self {
+        self.raw(EntryType::Directory, name, "", b"")
+    }
+
+    fn file(self, name: &str, body: &[u8]) -> Self {
+        self.raw(EntryType::Regular, name, "", body)
+    }
+
+    fn done(self) -> Vec<u8> {
+        self.0.into_inner().unwrap()
+    }
+
+    /// A cut at the end of the last member.
+    fn without_end(self) -> Vec<u8> {
+        let mut bytes = self.done();
+        bytes.truncate(bytes.len() - 1024);
+        bytes
+    }
+}
+
+/// A small one, as barman-cloud makes it.
+fn cluster() -> Tar {
+    Tar::new()
+        .dir(".")
+        .file("./PG_VERSION", b"17\n")
+        .dir("base")
+        .dir("base/1")
+        .file("base/1/1259", &[0; 3000])
+        .dir("pg_wal")
+        .dir("global")
+        .file("global/pg_control", &[7; 8192])
+        .file("backup_label", LABEL)
+}
+
+fn unpacked(parts: &[Vec<u8>]) -> Result<tempfile::TempDir, String> {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut untar = Untar::new(Some(tmp.path()), None, None);
+    for (n, part) in parts.iter().enumerate() {
+        untar
+            .part(&format!("part{n}"), "data.tar", Cursor::new(part.clone()))
+            .map_err(|e| e.to_string())?;
+    }
+    untar
+        .finish("whole", begin())
+        .map_err(|e| e.to_string())
+        .map(|()| tmp)
+}
+
+fn refused(parts: &[Vec<u8>], part: &str) {
+    let error = unpacked(parts).map(drop).unwrap_err();
+    assert!(error.contains(part), "{error}, not {part}");
+}
+
+#[test]
+fn a_tar_becomes_a_data_directory() {
+    let tmp = unpacked(&[cluster().done()]).unwrap();
+    let dir = tmp.path();
+    assert_eq!(std::fs::read(dir.join("PG_VERSION")).unwrap(), b"17\n");
+    assert_eq!(std::fs::read(dir.join("base/1/1259")).unwrap(), [0; 3000]);
+    for made in DIRS {
+        assert!(dir.join(made).is_dir(), "{made}");
+    }
+}
+
+#[test]
+fn parts_are_tars_of_their_own_and_belong_together() {
+    let first = Tar::new()
+        .dir(".")
+        .file("PG_VERSION", b"17\n")
+        .dir("base")
+        .done();
+    let second = Tar::new()
+        .file("base/2", b"x")
+        .file("global/pg_control", b"y")
+        .file("backup_label", LABEL)
+        .done();
+    let tmp = unpacked(&[first.clone(), second]).unwrap();
+    assert_eq!(std::fs::read(tmp.path().join("base/2")).unwrap(), b"x");
+    // The last part is gone, and no number tells.
+    refused(&[first], "has no global/pg_control");
+}
+
+#[test]
+fn a_tar_that_is_cut_off_anywhere_is_refused() {
+    // Trap: at a member's end, where tar readers see nothing wrong. The member before ends in zeros.
+    let whole = cluster().done();
+    refused(&[cluster().without_end()], "without the blocks");
+    for cut in (512..whole.len()).step_by(512) {
+        let error = unpacked(&[whole[..cut].to_vec()]).map(drop).unwrap_err();
+        assert!(error.contains("cut off"), "{cut}: {error}");
+    }
+    refused(&[whole[..700].to_vec()], "cut off");
+    refused(&[Vec::new()], "cut off");
+    let mut more = whole.clone();
+    more.extend_from_slice(&whole);
+    refused(&[more], "goes on behind its end");
+    let mut padded = whole;
+    padded.extend_from_slice(&[0; 10240]);
+    unpacked(&[padded]).unwrap();
+}
+
+#[test]
+fn nothing_is_written_outside_of_the_directory() {
+    for name in ["../x", "base/../../x", "/tmp/x"] {
+        refused(&[cluster().file(name, b"x").done()], "leads out");
+        refused(&[cluster().dir(name).done()], "leads out");
+    }
+    let link = |name, target| cluster().raw(EntryType::Symlink, name, target, b"").done();
+    for name in [
+        "pg_wal2/x",
+        "base/1/link",
+        "pg_tblspc/16385",
+        "pg_xact",
+        "global",
+    ] {
+        refused(&[link(name, "/tmp")], "as a link");
+    }
+    let hard = cluster().raw(EntryType::Link, "x", "PG_VERSION", b"");
+    refused(&[hard.done()], "as a Link");
+    let fifo = cluster().raw(EntryType::Fifo, "x", "", b"");
+    refused(&[fifo.done()], "as a Fifo");
+    // A link, and then a file through it: the link is made last.
+    let tmp = tempfile::tempdir().unwrap();
+    let away = tmp.path().join("away");
+    std::fs::create_dir(&away).unwrap();
+    let through = cluster()
+        .raw(EntryType::Symlink, "x", away.to_str().unwrap(), b"")
+        .file("x/y", b"z");
+    refused(&[through.done()], "as a file and as a link");
+    assert!(std::fs::read_dir(&away).unwrap().next().is_none());
+}
+
+#[test]
+fn a_link_of_somebody_at_the_top_stays_one() {
+    let tar = cluster().raw(EntryType::Symlink, "server.crt", "/etc/ssl/x.pem", b"");
+    let tmp = unpacked(&[tar.done()]).unwrap();
+    let link = std::fs::read_link(tmp.path().join("server.crt")).unwrap();
+    assert_eq!(link, Path::new("/etc/ssl/x.pem"));
+}
+
+#[test]
+fn a_configuration_from_elsewhere_wins_and_nothing_else_is_there_twice() {
+    let tar = cluster()
+        .file("pg_hba.conf", b"old")
+        .file("pg_hba.conf", b"new");
+    let tmp = unpacked(&[tar.done()]).unwrap();
+    assert_eq!(
+        std::fs::read(tmp.path().join("pg_hba.conf")).unwrap(),
+        b"new"
+    );
+    refused(
+        &[cluster().file("base/1/1259", b"x").done()],
+        "has base/1/1259 twice",
+    );
+}
+
+#[test]
+fn another_backups_label_is_refused() {
+    let other = Tar::new()
+        .file("PG_VERSION", b"17\n")
+        .dir("base")
+        .file("global/pg_control", b"y")
+        .file(
+            "backup_label",
+            b"START WAL LOCATION: 0/5000028 (file 000000010000000000000005)\n",
+        );
+    refused(
+        &[other.done()],
+        "does not begin at 000000010000000000000003",
+    );
+}

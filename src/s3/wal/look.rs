@@ -1,0 +1,185 @@
+//! What is stored under the name of a WAL file: as it is, packed, or several times.
+
+use super::Archive;
+use crate::config::Format;
+use crate::domain::{History, Timeline, WalName};
+use crate::s3::layout::{WalKey, WalKind};
+use crate::s3::store::Walk;
+use crate::s3::{S3Error, codec};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+
+/// No history, label or anything else that is small has more bytes, packed or not.
+pub(super) const SMALL: u64 = 1 << 20;
+
+/// How a reserved number's history begins: a timeline that was not begun (`pg::reserve_timelines`).
+const RESERVED: &[u8] = b"# no timeline";
+
+/// An object that holds a WAL file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its key, below the store's path.
+    pub key: String,
+    /// How it is packed.
+    pub format: Format,
+    /// Its size in the bucket, in bytes.
+    pub size: u64,
+}
+
+impl Archive {
+    /// All objects that hold exactly this file, by one LIST: not its labels, not a partial of it.
+    ///
+    /// # Errors
+    /// The server refuses it, or does not answer for `S3_RETRY`.
+    pub async fn look(&self, name: &str) -> Result<Vec<Stored>, S3Error> {
+        let walk = Walk::below(self.layout.wal(name));
+        let page = self.store.list(&walk).await?;
+        Ok(page
+            .objects
+            .into_iter()
+            .filter_map(|object| {
+                let key = WalKey::parse(&object.key)?;
+                (key.name == name).then_some(Stored {
+                    key: object.key,
+                    format: key.format,
+                    size: object.size,
+                })
+            })
+            .collect())
+    }
+
+    /// An object's contents, unpacked, of at most `most` bytes; `None`: it is gone.
+    ///
+    /// # Errors
+    /// [`S3Error::Damaged`]: it cannot be unpacked; else as [`crate::s3::Store::get`].
+    pub async fn contents(&self, stored: &Stored, most: u64) -> Result<Option<Vec<u8>>, S3Error> {
+        // What does not get smaller gets a little larger.
+        let packed = self.store.read(&stored.key, most + most / 8 + 4096).await?;
+        let Some(packed) = packed else {
+            return Ok(None);
+        };
+        self.unpack(stored, packed, most).await.map(Some)
+    }
+
+    async fn unpack(&self, stored: &Stored, packed: Bytes, most: u64) -> Result<Vec<u8>, S3Error> {
+        let format = stored.format;
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let mut plain = Vec::new();
+            codec::unpack(format, &packed, most, &mut plain).map(|()| plain)
+        });
+        let unpacked = unpacked.await.map_err(|e| S3Error::Bug(e.to_string()))?;
+        unpacked.map_err(|e| S3Error::Damaged {
+            key: self.store.uri(&stored.key),
+            why: match format {
+                Format::None => e.to_string(),
+                format => format!("cannot be unpacked as {format}: {e}"),
+            },
+        })
+    }
+
+    /// The histories of timelines after this one, oldest first. Numbers that are only reserved are left out.
+    ///
+    /// # Errors
+    /// As [`Archive::look`]; one is damaged.
+    pub async fn histories_after(&self, timeline: Timeline) -> Result<Vec<History>, S3Error> {
+        // `g` is after every digit, so the folders of `timeline` itself are not listed.
+        let walk = Walk {
+            after: Some(format!("{}{:08X}g", self.layout.wals(), timeline.0)),
+            ..Walk::level(self.layout.wals())
+        };
+        let page = self.store.list(&walk).await?;
+        let found: BTreeSet<Timeline> = page
+            .objects
+            .iter()
+            .filter_map(|object| WalKey::parse(&object.key))
+            .filter(|key| key.kind == WalKind::History)
+            .filter_map(|key| key.timeline())
+            .collect();
+        let mut histories = Vec::new();
+        for timeline in found {
+            histories.extend(self.history(timeline).await?);
+        }
+        Ok(histories)
+    }
+
+    /// A timeline's history; `None`: there is none, or the number is only reserved.
+    ///
+    /// # Errors
+    /// As [`Archive::look`]; it is damaged.
+    pub async fn history(&self, timeline: Timeline) -> Result<Option<History>, S3Error> {
+        for stored in self.look(&History::file_name(timeline)).await? {
+            let Some(text) = self.contents(&stored, SMALL).await? else {
+                continue;
+            };
+            if is_reserved(&text) {
+                return Ok(None);
+            }
+            return history(timeline, &text)
+                .map(Some)
+                .map_err(|why| S3Error::Damaged {
+                    key: self.store.uri(&stored.key),
+                    why,
+                });
+        }
+        Ok(None)
+    }
+
+    /// The segments of a timeline from one to another, both included, that are not in the bucket.
+    ///
+    /// # Errors
+    /// As [`Archive::look`].
+    pub async fn missing(&self, from: WalName, to: WalName) -> Result<Vec<WalName>, S3Error> {
+        let mut wanted: Vec<WalName> = Vec::new();
+        let mut next = from;
+        while next.number <= to.number {
+            wanted.push(next);
+            next = next.next();
+        }
+        let mut there = BTreeSet::new();
+        let per_log = WalName::per_log(from.segment_size);
+        for log in from.number / per_log..=to.number / per_log {
+            let first = WalName {
+                number: from.number.max(log * per_log),
+                ..from
+            };
+            let first = first.to_string();
+            let folder = format!(
+                "{}{}/",
+                self.layout.wals(),
+                first.get(..16).unwrap_or_default()
+            );
+            // Not the folder's beginning, but what is asked for.
+            let key = self.layout.wal(&first);
+            let walk = Walk {
+                after: key.get(..key.len() - 1).map(str::to_owned),
+                ..Walk::below(folder)
+            };
+            self.store
+                .walk(&walk, |page| -> Result<(), S3Error> {
+                    let keys = page.objects.iter().filter_map(|o| WalKey::parse(&o.key));
+                    there.extend(keys.filter(|k| k.kind == WalKind::Segment).map(|k| k.name));
+                    Ok(())
+                })
+                .await?;
+        }
+        wanted.retain(|name| !there.contains(&name.to_string()));
+        Ok(wanted)
+    }
+}
+
+/// Whether it only holds a number's place.
+pub(super) fn is_reserved(text: &[u8]) -> bool {
+    text.starts_with(RESERVED)
+}
+
+/// A history file's text, whole: PostgreSQL ends every line (`writeTimeLineHistory` in `timeline.c`).
+pub(super) fn history(timeline: Timeline, text: &[u8]) -> Result<History, String> {
+    let text = std::str::from_utf8(text).map_err(|_| "is no text".to_owned())?;
+    let history = History::parse(timeline, text)
+        .map_err(|line| format!("is no history file: `{line}` is not understood"))?;
+    if history.past.is_empty() || !text.ends_with('\n') {
+        return Err("is cut off".to_owned());
+    }
+    Ok(history)
+}

@@ -1,0 +1,128 @@
+//! Which faults there are, and which requests they hit.
+
+use hyper::Method;
+use hyper::header::HeaderMap;
+use std::time::Duration;
+
+/// What is done to a request or its answer. Stalled ones stay so until [`Proxy::clear`], which cuts them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// An answer of the proxy's own with S3's XML: `Answer(503, "SlowDown")`, `(403, "ExpiredToken")`,
+    /// `(403, "RequestTimeTooSkewed")`, `(500, "InternalError")`. The server never hears of the request.
+    Answer(u16, &'static str),
+    /// The request is taken, body and all, and never answered; the server never hears of it.
+    Deaf,
+    /// The server does what it was asked, and the connection ends before the answer.
+    Unanswered,
+    /// The request waits so long before the server hears of it.
+    Late(Duration),
+    /// The connection ends, on both sides, after so many bytes of the request's body.
+    CutRequest(u64),
+    /// The rest of the request's body is not taken.
+    StallRequest(u64),
+    /// The connection ends after so many bytes of the answer's body.
+    CutAnswer(u64),
+    /// The rest of the answer's body does not come.
+    StallAnswer(u64),
+    /// The answer says that it has only so many bytes, and has.
+    ShortAnswer(u64),
+    /// One bit of this byte of the answer's body is wrong (of the last one, when it has fewer).
+    FlipAnswer(u64),
+    /// One bit of this byte of the request's body is wrong when the server gets it.
+    FlipRequest(u64),
+}
+
+/// For which requests a fault is meant, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(super) fault: Fault,
+    method: Option<Method>,
+    key: String,
+    query: String,
+    skip: usize,
+    times: usize,
+}
+
+impl Rule {
+    /// All requests, always.
+    pub(crate) fn new(fault: Fault) -> Self {
+        Self {
+            fault,
+            method: None,
+            key: String::new(),
+            query: String::new(),
+            skip: 0,
+            times: usize::MAX,
+        }
+    }
+
+    pub(crate) fn method(mut self, method: &str) -> Self {
+        self.method = Some(method.parse().unwrap());
+        self
+    }
+
+    /// Only where the path of the request, `/bucket/key`, holds this.
+    pub(crate) fn key(mut self, part: &str) -> Self {
+        part.clone_into(&mut self.key);
+        self
+    }
+
+    /// Only where the query holds this: `partNumber`, `uploads`, …
+    pub(crate) fn query(mut self, part: &str) -> Self {
+        part.clone_into(&mut self.query);
+        self
+    }
+
+    /// Only listings of objects.
+    pub(crate) fn list(self) -> Self {
+        self.method("GET").query("list-type=2")
+    }
+
+    /// The first so many that fit are let through.
+    pub(crate) fn after(mut self, count: usize) -> Self {
+        self.skip = count;
+        self
+    }
+
+    /// Then so many are hit, and no more.
+    pub(crate) fn times(mut self, count: usize) -> Self {
+        self.times = count;
+        self
+    }
+
+    pub(super) fn fits(&self, method: &Method, path: &str, query: &str) -> bool {
+        self.method.as_ref().is_none_or(|m| m == method)
+            && path.contains(&self.key)
+            && query.contains(&self.query)
+    }
+
+    /// Whether this one is hit; counts.
+    pub(super) fn hits(&mut self) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        let hit = self.times > 0;
+        self.times = self.times.saturating_sub(1);
+        hit
+    }
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) fault: Option<Fault>,
+    /// Of the answer, once it began.
+    pub(crate) status: Option<u16>,
+}
+
+impl Seen {
+    /// Whether it is that method and its path holds this.
+    pub(crate) fn is(&self, method: &str, key: &str) -> bool {
+        self.method == method && self.path.contains(key)
+    }
+}
