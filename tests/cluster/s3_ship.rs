@@ -1,13 +1,11 @@
 //! A barman host ships its catalogue into a real bucket (issue 5 §2), and a plain download of it is one again.
 
-use crate::docker::{BACKUP, Cluster, LONG, Node, Plan, docker, eventually};
+use crate::docker::{BACKUP, Cluster, LONG, NEVER, Node, Plan, docker, eventually};
 use crate::s3::{Bucket, Fault, PATH, Rule};
 use serde_json::Value;
 
 const QUEUE: &str = "/home/barman/data/.s3-queue";
 const HOME: &str = "/home/barman/data";
-/// Not by cron while a test looks.
-const NEVER: &str = "0 0 29 2 *";
 
 /// A barman host that ships only when it is told to, its catalogue on a volume of its own.
 fn host<'a>(c: &'a Cluster, name: &str, volume: &str) -> Plan<'a> {

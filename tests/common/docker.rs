@@ -93,6 +93,9 @@ pub(crate) fn eventually<T>(
     }
 }
 
+/// A schedule that does not come in a test's life.
+pub(crate) const NEVER: &str = "0 0 29 2 *";
+
 /// One test's network, containers and volumes.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -303,6 +306,10 @@ impl Plan<'_> {
         let mut env = self.env;
         if !env.iter().any(|(n, _)| n == "REPMGR_NODE_NAME") {
             env.push(("REPMGR_NODE_NAME".into(), self.name.clone()));
+        }
+        // No test may find another backup because it runs at the hour of the daily one.
+        if !env.iter().any(|(n, _)| n == "BARMAN_BACKUP_SCHEDULE") {
+            env.push(("BARMAN_BACKUP_SCHEDULE".into(), NEVER.into()));
         }
         for (name, value) in &env {
             words.extend(["-e".into(), format!("{name}={value}")]);
