@@ -191,6 +191,15 @@ impl Place {
         assert!(child.wait().unwrap().success(), "lab {verb} {name}");
     }
 
+    /// One of the segments that are archived.
+    pub(crate) fn segment(&self, name: &str) -> Vec<u8> {
+        let path = format!("/var/lib/postgresql/data/pg_wal/{name}");
+        let words = ["exec", &self.client.name, "cat", &path];
+        let output = Command::new("docker").args(words).output().unwrap();
+        assert!(output.status.success(), "{name}");
+        output.stdout
+    }
+
     /// CPU seconds and most resident bytes of our worker.
     pub(crate) fn worker(&self, name: &str) -> (f64, f64) {
         let said = self.lab(&["worker", name]);

@@ -2,7 +2,8 @@
 
 use crate::place::{PLAIN, Place, TLS, Took};
 use crate::report::{Report, Series};
-use pgnode::config::Format;
+use pgnode::barman::codec;
+use pgnode::config::{Codec, Format};
 use std::collections::BTreeMap;
 
 /// Who archives.
@@ -53,6 +54,36 @@ fn share(who: Who, segments: usize) -> usize {
     }
 }
 
+/// The levels of both sides: zstd's is pgBackRest's own, lz4 has one here.
+fn ours_codec(format: Format) -> Codec {
+    Codec {
+        format,
+        level: (format == Format::Zstd).then_some(3),
+    }
+}
+
+/// CPU seconds that packing takes a segment: our library, one thread, from memory to memory.
+fn alone(segments: &[Vec<u8>], format: Format) -> f64 {
+    let before = thread_cpu();
+    for segment in segments {
+        let mut encoder = codec::Encoder::sized(
+            ours_codec(format),
+            Some(segment.len() as u64),
+            Vec::with_capacity(segment.len()),
+        )
+        .unwrap();
+        std::io::Write::write_all(&mut encoder, segment).unwrap();
+        assert!(!encoder.finish().unwrap().is_empty());
+    }
+    (thread_cpu() - before) / segments.len() as f64
+}
+
+/// proc(5), schedstat: nanoseconds on a CPU.
+fn thread_cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
 fn archive(
     place: &Place,
     who: Who,
@@ -75,12 +106,7 @@ fn archive(
     let took = match who {
         Ours | OursTls => {
             let endpoint = if who == Ours { PLAIN } else { TLS };
-            place.ours(
-                &name,
-                endpoint,
-                format,
-                (format == Format::Zstd).then_some(3),
-            );
+            place.ours(&name, endpoint, format, ours_codec(format).level);
             let command = format!("pgnode wal-push --run-dir /tmp/ours/{name} %p");
             let took = place.measure(&["archive", &n, &command]);
             let (cpu, bytes) = place.worker(&name);
@@ -156,8 +182,18 @@ pub(crate) fn measure(place: &Place, report: &mut Report, runs: usize, segments:
         );
     }
     let (mut archived, mut fetched) = (Sides::new(), Sides::new());
+    let names = place.lab(&["segments", "8"]);
+    let samples: Vec<Vec<u8>> = names.lines().map(|n| place.segment(n)).collect();
+    let mut codecs: BTreeMap<Format, Series> = BTreeMap::new();
     for round in 0..runs {
         sides.rotate_left(round % 5);
+        for format in CODECS {
+            codecs
+                .entry(format)
+                .or_default()
+                .0
+                .push(alone(&samples, format));
+        }
         for (who, format) in &sides {
             println!("{}", name(*who, *format, round));
             archive(
@@ -226,7 +262,37 @@ pub(crate) fn measure(place: &Place, report: &mut Report, runs: usize, segments:
             format,
             Some(1.0),
         );
+        weigh(report, &archived, format, &codecs[&format]);
     }
+}
+
+/// What a segment costs beside the codec: of everything in the clients' container, postgres' archiver and the shell that
+/// it starts for each segment included; and of our worker alone, whose memory stands here too.
+fn weigh(report: &mut Report, sides: &Sides, format: Format, codec: &Series) {
+    let Some(ours) = sides.get(&(Ours, format)) else {
+        return;
+    };
+    let name = format!("{format:?}").to_lowercase();
+    for (what, cpu) in [("all of it", &ours.cpu), ("our worker", &ours.worker)] {
+        let more = cpu.median() - codec.median();
+        report.row(
+            &format!("CPU a segment, {name}, {what}; the codec alone"),
+            &format!("{} s", cpu.shown_to(3)),
+            &format!("{} s", codec.shown_to(3)),
+            &format!("+ {more:.3} s"),
+            "≤ + 0.025 s",
+            Some(more <= 0.025),
+        );
+    }
+    let most = ours.memory.0.iter().copied().fold(0.0, f64::max);
+    report.row(
+        &format!("most resident memory of the worker, {name}, 4 in flight"),
+        &format!("{} MiB", ours.memory.shown_to(1)),
+        "",
+        "",
+        "≤ 64 MiB",
+        Some(most <= 64.0),
+    );
 }
 
 fn archive_aim(format: Format) -> Option<f64> {

@@ -2,6 +2,7 @@
 
 use crate::docker::{Cluster, LONG, Node, Plan, eventually};
 use crate::s3::{Bucket, Fault, PATH, Rule};
+use serde_json::Value;
 
 /// Switches to a new segment, and says which one is complete now.
 fn switch(node: &Node) -> String {
@@ -309,6 +310,16 @@ fn the_worker_stays_small() {
             .map(|bytes| assert_eq!(bytes.len(), 16 << 20))
     });
     pg1.wait_status("nothing waits", |s| s["archiving"]["waiting"] == 0);
+    // Once more: now everything is there, and is compared. So it is where an answer was lost.
+    let archived = |s: &Value| s["archiving"]["archived"].as_u64().unwrap();
+    let before = archived(&pg1.status().unwrap());
+    let again = "cd /var/lib/postgresql/data/pg_wal/archive_status && for f in *.done; do mv $f ${f%.done}.ready; done; ls | wc -l";
+    let again: u64 = pg1.sh(again).ok().trim().parse().unwrap();
+    assert!(again >= 20, "{again}");
+    switch(&pg1);
+    pg1.wait_status("all is compared", |s| {
+        s["archiving"]["waiting"] == 0 && archived(s) > before + again
+    });
     // The program itself is larger in a test's build: its pages are the file's.
     let kb = |what: &str| -> u64 {
         let get = format!("grep {what}: /proc/$(pgrep -fo 's3 worker')/status | tr -dc 0-9");

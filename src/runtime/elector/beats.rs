@@ -2,7 +2,7 @@
 
 use super::letters::ask;
 use super::{Part, now};
-use crate::domain::{Fault, NodeId};
+use crate::domain::{Fault, NodeId, millis};
 use crate::fsm::Event;
 use crate::plan::Member;
 use crate::plan::authority::Reason;
@@ -216,8 +216,4 @@ pub(in crate::runtime) async fn guard(world: Arc<World>) {
             }
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -18,6 +18,7 @@ pub use probe::Probe;
 pub use upload::{Part, Unfinished, Upload};
 
 use super::S3Error;
+use super::pages::{LARGE, Pages};
 use crate::config::{Addressing, Credentials, Encryption, S3, Tags};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -30,6 +31,7 @@ use object_store::{
 };
 use pace::Pace;
 use patience::{Patience, judge, within};
+use std::io;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -198,11 +200,24 @@ impl Store {
                 why: format!("has {} bytes, more than {most}", body.size()),
             });
         }
-        let mut whole = bytes::BytesMut::new();
-        while let Some(chunk) = body.chunk().await? {
-            whole.extend_from_slice(&chunk);
+        let size = usize::try_from(body.size()).unwrap_or(usize::MAX);
+        if size < LARGE {
+            let mut whole = Vec::with_capacity(size);
+            self.fill(&mut body, &mut whole).await?;
+            return Ok(Some(Bytes::from(whole)));
         }
-        Ok(Some(whole.freeze()))
+        let mut whole = Pages::new(body.size())
+            .map_err(|e| S3Error::Bug(format!("no {size} bytes of memory: {e}")))?;
+        self.fill(&mut body, &mut whole).await?;
+        Ok(Some(Bytes::from_owner(whole)))
+    }
+
+    async fn fill(&self, body: &mut Body, into: &mut impl io::Write) -> Result<(), S3Error> {
+        while let Some(chunk) = body.chunk().await? {
+            into.write_all(&chunk)
+                .map_err(|e| S3Error::Bug(format!("keeping what was read: {e}")))?;
+        }
+        Ok(())
     }
 
     /// Deletes objects, in the order given a thousand at a time; those that are not there count as deleted.

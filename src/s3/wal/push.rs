@@ -2,12 +2,13 @@
 
 use super::judge::{self, Past};
 use super::look::{SMALL, Stored};
-use super::room::{Pages, Room};
+use super::room::Room;
 use super::{Archive, Claim};
 use crate::barman::{self, HEADER};
 use crate::config::Codec;
 use crate::domain::{History, Timeline, WalName};
 use crate::s3::layout::{WalKind, kind};
+use crate::s3::pages::Pages;
 use crate::s3::store::Label;
 use crate::s3::{S3Error, codec};
 use bytes::Bytes;
@@ -61,7 +62,7 @@ impl Archive {
         );
         let stored = stored?;
         if !stored.is_empty() {
-            self.same(&local, &stored).await?;
+            self.same(&local, &stored, room).await?;
             return Ok(Pushed::There);
         }
         current?;
@@ -69,8 +70,9 @@ impl Archive {
     }
 
     /// Whether what is stored under the name is the same, whatever it is packed with.
-    async fn same(&self, local: &Local, stored: &[Stored]) -> Result<(), S3Error> {
+    async fn same(&self, local: &Local, stored: &[Stored], room: &Room) -> Result<(), S3Error> {
         for object in stored {
+            let _held = room.take(object.size).await?;
             let packed = self
                 .store
                 .read(&object.key, local.length * 9 / 8 + 4096)
