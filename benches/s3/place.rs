@@ -17,9 +17,12 @@ const REGION: &str = "garage";
 pub(crate) const PLAIN: &str = "http://s3:3900";
 pub(crate) const TLS: &str = "https://s3tls";
 
-const CERTIFICATE: &str = "umask 077; cd /srv/s3ca; \
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=s3tls -addext subjectAltName=DNS:s3tls \
-    -keyout s3.key -out ca.pem 2>/dev/null; cat ca.pem s3.key >s3.pem; chmod 755 .; chmod 644 ca.pem; chown 0 s3.pem";
+// An authority and a server's certificate: rustls takes no certificate for both.
+const CERTIFICATE: &str = "umask 077; cd /srv/s3ca; exec 2>/dev/null; key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'; \
+    openssl req -x509 $key -days 2 -subj /CN=bench -keyout ca.key -out ca.pem && \
+    openssl req -new $key -subj /CN=s3tls -addext subjectAltName=DNS:s3tls -keyout s3.key -out s3.csr && \
+    openssl x509 -req -in s3.csr -CA ca.pem -CAkey ca.key -days 2 -copy_extensions copyall -out s3.crt && \
+    cat s3.crt s3.key >s3.pem && chmod 755 . && chmod 644 ca.pem && chown 0 s3.pem";
 
 const FRONT: &str = "printf '%s\\n' 'defaults' ' mode http' ' timeout connect 5s' ' timeout client 5m' ' timeout server 5m' \
     'listen s3' ' bind :443 ssl crt /srv/s3ca/s3.pem' ' server s3 s3:3900' >/tmp/s3.cfg; exec haproxy -db -f /tmp/s3.cfg";
