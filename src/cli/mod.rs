@@ -8,6 +8,7 @@ mod restore;
 mod s3;
 mod ssh;
 pub mod status;
+mod table;
 mod work;
 
 use crate::config::{self, Config, Sources};
