@@ -38,7 +38,12 @@ pub(super) fn perform(kept: Kept, words: Words) -> ExitCode {
                         .to_owned(),
                 ));
             }
-            return take::take(counter, words.occasion, words.json).await;
+            let wish = take::Wish {
+                occasion: words.occasion,
+                longest: words.max_archive_size,
+                json: words.json,
+            };
+            return take::take(counter, wish).await;
         };
         match verb {
             Verb::List { server, json } => {
