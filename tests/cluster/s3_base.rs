@@ -238,11 +238,21 @@ fn a_killed_backup_is_found_in_bytes_and_cleaned_and_a_stopped_one_cleans_up() {
     assert!(bucket.uploads().is_empty());
     let id = text(&failed["id"]);
     assert_eq!(
-        bucket.keys(&format!("prod/main/base/{id}/")),
-        [format!("prod/main/base/{id}/backup.info")]
+        bucket.keys(&prefix),
+        [format!("{prefix}pgnode_failed.info")]
     );
-    let listed = bucket.barman("barman-cloud-backup-list", "main").ok();
-    assert!(!listed.contains(&id), "{listed}");
+    assert_eq!(json(&node, "show last-failed")["id"], id.as_str());
+    // Of all that barman-cloud might take for the newest backup, whatever its status, it is none.
+    let listed = bucket.barman("barman-cloud-backup-list --format json", "main");
+    let listed: Value = serde_json::from_str(&listed.ok()).unwrap();
+    let theirs = listed["backups_list"].as_array().unwrap();
+    let theirs: Vec<&Value> = theirs.iter().map(|b| &b["backup_id"]).collect();
+    assert_eq!(theirs, [&ids(&node)[1]], "{listed}");
+    // It goes when there is one that is complete.
+    let made = verb(&node, "--wait");
+    let told = format!("deleted backup {id}: it failed, and a newer one is complete");
+    assert!(made.err.contains(&told), "{made:?}");
+    assert!(bucket.keys(&prefix).is_empty());
 }
 
 #[test]
