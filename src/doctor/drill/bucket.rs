@@ -104,8 +104,8 @@ impl Work<'_> {
     async fn perform(&mut self) -> Ended<()> {
         let config = &self.doctor.config;
         let tried = format!("claiming {}", config.drill.dir.join(self.name).display());
-        let home = config.paths.barman_backup_dir.join(self.name);
-        let scratch = Scratch::claim(self.doctor, self.name, &home).map_err(at(tried))?;
+        // postgres, who makes them, may not even look at barman's directory.
+        let scratch = Scratch::claim(self.doctor, self.name, None).map_err(at(tried))?;
         let ended = self.restore(&scratch).await;
         let tried = format!("removing {}", scratch.dir.display());
         let removed = scratch.remove();
