@@ -1,6 +1,6 @@
 //! `pgnode doctor` and `pgnode drill`: run where they are called, beside the node.
 
-use super::{complain, say};
+use super::{complain, lament, say};
 use crate::barman::{Place, Server};
 use crate::config::{BarmanMode, Config, Kept};
 use crate::doctor::{
@@ -9,6 +9,7 @@ use crate::doctor::{
 use crate::domain::{DrillView, ExitCode, Fault, human_duration};
 use crate::s3::Store;
 use crate::sys::{self, Children, Received, Signals};
+use clap::Args;
 use serde_json::json;
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ Examples:
 
 Exit codes: 0 nothing failed, 1 something did, 64 there is nothing to examine.";
 
-pub(super) const DRILL_EXAMPLES: &str = "\
+const DRILL_EXAMPLES: &str = "\
 Runs at the lowest priority and listens on a private socket only. The result is kept: `pgnode status`,
 `pgnode doctor` and /metrics show it, and a backup that failed is marked.
 
@@ -38,6 +39,20 @@ Examples:
   docker exec pg1 pgnode drill --json | jq .drills[0].restore_ms
 
 Exit codes: 0 the backup is good, 1 it is not or the drill could not be made, 64 there is no such server.";
+
+/// The words of `pgnode drill`.
+#[derive(Debug, Args)]
+#[command(after_help = DRILL_EXAMPLES)]
+pub(super) struct DrillWords {
+    /// barman's name of the cluster; all that this container keeps unless given
+    server: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// For cron, from a bucket: where the node's settings for it are, which its environment has not
+    #[arg(long, hide = true)]
+    run_dir: Option<PathBuf>,
+}
 
 /// A finding that failed.
 const FAILED: ExitCode = ExitCode(1);
@@ -66,8 +81,15 @@ pub(super) fn doctor(config: &Config, order: &Order, json: bool) -> ExitCode {
     code(worst)
 }
 
-pub(super) fn drill(config: &Config, server: Option<&str>, json: bool) -> ExitCode {
-    let made = with_doctor(config, async |doctor| drill::drill(&doctor, server).await);
+pub(super) fn drill(config: &Config, words: &DrillWords) -> ExitCode {
+    let kept = words.run_dir.as_deref().map(super::s3::kept).transpose();
+    let config = match kept {
+        Ok(None) => config.clone(),
+        Ok(Some(kept)) => kept.over(config),
+        Err(fault) => return lament(&fault),
+    };
+    let (server, json) = (words.server.as_deref(), words.json);
+    let made = with_doctor(&config, async |doctor| drill::drill(&doctor, server).await);
     let made: Vec<(DrillView, Vec<Finding>)> = match made {
         Ok(Ok(made)) => made,
         Ok(Err(error)) => return complain(&UnknownServer::to_string(&error)),

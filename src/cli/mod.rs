@@ -8,6 +8,7 @@ mod restore;
 mod s3;
 mod ssh;
 pub mod status;
+mod table;
 mod work;
 
 use crate::config::{self, Config, Sources};
@@ -161,14 +162,7 @@ enum Verb {
         json: bool,
     },
     /// Restore the newest backup into a scratch directory, compare it, and remove it
-    #[command(after_help = doctor::DRILL_EXAMPLES)]
-    Drill {
-        /// barman's name of the cluster; all that this container keeps unless given
-        server: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Drill(doctor::DrillWords),
     /// What a drill's server calls as its restore_command
     #[command(hide = true)]
     DrillWal {
@@ -358,9 +352,7 @@ fn perform(verb: Verb) -> ExitCode {
             let order = crate::doctor::Order { server, full, step };
             doctor::doctor(config, &order, json)
         }),
-        Verb::Drill { server, json } => {
-            with_config(|config, _| doctor::drill(config, server.as_deref(), json))
-        }
+        Verb::Drill(words) => with_config(|config, _| doctor::drill(config, &words)),
         Verb::DrillWal { dir, name, target } => doctor::drill_wal(dir, &name, &target),
         Verb::Restore(flags) => restore::restore(&flags),
         Verb::WalPush { run_dir, path } => s3::wal::push(&run_dir, &path),

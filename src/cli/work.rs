@@ -14,13 +14,18 @@ pub(super) fn perform<W>(work: impl FnOnce(Children) -> W) -> ExitCode
 where
     W: Future<Output = Result<ExitCode, Fault>>,
 {
+    run(supervised(work))
+}
+
+/// Runs a verb's work on this thread; what still blocks elsewhere at its end is left alone.
+pub(super) fn run(work: impl Future<Output = Result<ExitCode, Fault>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build();
     let ended = match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(supervised(work));
+            let ended = runtime.block_on(work);
             runtime.shutdown_background();
             ended
         }

@@ -324,7 +324,7 @@ table! {
     }
     "Drills" {
         PGNODE_DRILL_SCHEDULE: Cron, Unset, "0 5 * * 0",
-            "when the newest backup is restored into a scratch directory and checked; never unless set";
+            "when the newest backup is restored into a scratch directory and checked, on the barman host, or with `BARMAN_MODE` `local` or `cloud` on the primary; never unless set";
         PGNODE_DRILL_DIR: Path, Derived("`$BARMAN_BACKUP_DIR/.drill`; with `BARMAN_MODE=cloud` `$PGNODE_DATA_DIR/.drill`"), "/srv/drill",
             "the scratch directory of drills and of `doctor --full`: needs room for one cluster";
     }

@@ -232,6 +232,9 @@ ailments! {
     DRILL_NO_BACKUP = 8 "a backup to restore" Fail "drill-no-backup":
         "there is no complete backup that can be restored here"
         => "`barman backup {server}` as user barman, or `pgnode doctor --full`";
+    DRILL_LACKS = 8 "a backup to restore" Fail "drill-lacks":
+        "something that backup {id} needs is not there: it cannot be restored"
+        => "make a new backup at once: `pgnode backup` on the primary; `pgnode s3 verify` says what is missing";
     DRILL_COPY = 8 "base copy" Fail "drill-copy":
         "the backup's files could not be copied"
         => "look at {home}/{server}/base/{id}: is it whole, is the disk sound? Make a new backup: `barman backup {server}`";

@@ -40,7 +40,8 @@ pub struct DrillView {
 }
 
 /// Failures that are the backup's, by their names in `docs/doctor.md`; the others are the drill's own.
-const BLAMES: [&str; 5] = [
+const BLAMES: [&str; 6] = [
+    "drill-lacks",
     "drill-manifest",
     "drill-wal-missing",
     "drill-recovery",

@@ -1,7 +1,9 @@
-//! Drills: a good backup is proved, a bad one is found and marked, and nothing else is ever touched (issue 4 §5).
+//! Drills: a good backup is proved, a bad one is found and marked, and nothing else is ever touched (issue 4 §5); from a
+//! bucket as well.
 
 use crate::docker::{Cluster, LONG, Node, Ran, docker, eventually};
 use crate::doctor::{barman, doctor, kept};
+use crate::s3::{Bucket, PATH};
 use serde_json::Value;
 
 const HOME: &str = "/home/barman/data";
@@ -252,4 +254,78 @@ fn a_schedule_makes_drills() {
     let drill = &status["backup"]["drills"][0];
     assert!(drill["rows"].as_u64() >= Some(1), "{drill:#}");
     assert!(!node.logs().contains("odd"), "no secret is logged");
+}
+
+/// The same from a bucket: as postgres, by the settings that the node left for its helpers.
+#[test]
+fn a_schedule_makes_drills_from_a_bucket_and_a_damaged_backup_is_marked() {
+    let c = Cluster::new("drills3");
+    let bucket = Bucket::start(&c);
+    let plan = bucket
+        .give(c.node("pg1"))
+        .env("BARMAN_MODE", "cloud")
+        .env("BARMAN_CLOUD_SERVER_NAME", "main")
+        // What cron's job does not hear of by its environment.
+        .env("POSTGRES_USER", "boss")
+        .env("PGNODE_DRILL_SCHEDULE", "* * * * *");
+    let node = plan.open();
+    // The first may come before the first backup is complete.
+    let status = node.wait_status("a drill by cron", |s| {
+        let drill = &s["backup"]["drills"][0];
+        drill["server"] == "main" && drill["backup"].is_string() && drill["error"].is_null()
+    });
+    let drill_of = |status: &Value| status["backup"]["drills"][0].clone();
+    let good = drill_of(&status);
+    let id = good["backup"].as_str().unwrap();
+    assert!(good["bytes"].as_u64() > Some(1 << 20), "{good:#}");
+    let place = "/var/lib/postgresql/.drill";
+    let owner = node.sh(&format!("stat -c %U {place}/main.json {place}/main.lock"));
+    assert_eq!(owner.ok(), "postgres\npostgres");
+    let crontab = node.sh("cat /run/pgnode/crontab").ok();
+    assert!(crontab.contains(" drill --run-dir "), "{crontab}");
+    for (name, value) in bucket.env() {
+        assert!(!crontab.contains(&value), "{name} is in {crontab}");
+    }
+    let metric = |value: u8| format!("pgnode_drill_success{{server=\"main\"}} {value}");
+    let metrics = || node.get("/metrics").unwrap().body;
+    assert!(metrics().contains(&metric(1)), "{}", metrics());
+
+    let flip = || {
+        bucket.change(&format!("{PATH}/main/base/{id}/data.tar.gz"), |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        });
+    };
+    let listed = || -> Value {
+        let list = node.sh("pgnode backup list --json").ok();
+        serde_json::from_str(&list).unwrap()
+    };
+    assert_eq!(listed()[0]["drill_failed"], Value::Null);
+    flip();
+    let status = node.wait_status("a drill that failed", |s| {
+        drill_of(s)["ailment"] == "drill-manifest"
+    });
+    assert_eq!(drill_of(&status)["backup"], id, "{status:#}");
+    assert!(metrics().contains(&metric(0)), "{}", metrics());
+    assert!(listed()[0]["drill_failed"].is_string(), "{:#}", listed());
+    let shown = node.sh("pgnode backup list").ok();
+    assert!(shown.contains("DONE, drill FAILED"), "{shown}");
+    node.wait_log(&format!("the drill of main failed with {id}"));
+    flip();
+
+    // By hand, as soon as cron's is through.
+    let by_hand = |what: &str, ailment: Value| {
+        eventually(what, LONG, || {
+            let (_, view) = drill(&node, "");
+            (view["ailment"] == ailment).then_some(())
+        });
+    };
+    by_hand("a good drill", Value::Null);
+    assert_eq!(listed()[0]["drill_failed"], Value::Null);
+    let begin = listed()[0]["wal_first"].as_str().unwrap().to_owned();
+    let segments = bucket.keys(&format!("{PATH}/main/wals/{}/{begin}", &begin[..16]));
+    bucket.delete(&segments[0]);
+    by_hand("WAL is missing", "drill-lacks".into());
+    let why = listed()[0]["drill_failed"].clone();
+    assert!(why.as_str().unwrap().contains(&begin), "{why}");
 }

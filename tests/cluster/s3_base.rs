@@ -1,7 +1,7 @@
 //! Base backups in a bucket (issue 5 §3): made, read by barman-cloud, killed, given up.
 
-use crate::docker::{BACKUP, Cluster, LONG, Node, Ran, eventually};
-use crate::s3::Bucket;
+use crate::docker::{BACKUP, Cluster, LONG, Node, Plan, Ran, docker_with, eventually};
+use crate::s3::{Bucket, Seen};
 use serde_json::Value;
 
 fn verb(node: &Node, words: &str) -> Ran {
@@ -30,8 +30,11 @@ fn ids(node: &Node) -> Vec<String> {
 
 /// A primary with a bucket and the first backup, which it makes by itself.
 fn start(c: &Cluster, bucket: &Bucket, env: &[(&str, &str)]) -> Node {
-    let plan = bucket
-        .give(c.master())
+    start_as(bucket.give(c.master()), env)
+}
+
+fn start_as(plan: Plan<'_>, env: &[(&str, &str)]) -> Node {
+    let plan = plan
         .env("BARMAN_MODE", "cloud")
         .env("BARMAN_CLOUD_SERVER_NAME", "main");
     let plan = env
@@ -237,12 +240,23 @@ fn a_killed_backup_is_found_in_bytes_and_cleaned_and_a_stopped_one_cleans_up() {
     );
     assert!(bucket.uploads().is_empty());
     let id = text(&failed["id"]);
+    let prefix = format!("prod/main/base/{id}/");
     assert_eq!(
-        bucket.keys(&format!("prod/main/base/{id}/")),
-        [format!("prod/main/base/{id}/backup.info")]
+        bucket.keys(&prefix),
+        [format!("{prefix}pgnode_failed.info")]
     );
-    let listed = bucket.barman("barman-cloud-backup-list", "main").ok();
-    assert!(!listed.contains(&id), "{listed}");
+    assert_eq!(json(&node, "show last-failed")["id"], id.as_str());
+    // Of all that barman-cloud might take for the newest backup, whatever its status, it is none.
+    let listed = bucket.barman("barman-cloud-backup-list --format json", "main");
+    let listed: Value = serde_json::from_str(&listed.ok()).unwrap();
+    let theirs = listed["backups_list"].as_array().unwrap();
+    let theirs: Vec<&Value> = theirs.iter().map(|b| &b["backup_id"]).collect();
+    assert_eq!(theirs, [&ids(&node)[1]], "{listed}");
+    // It goes when there is one that is complete.
+    let made = verb(&node, "--wait");
+    let told = format!("deleted backup {id}: it failed, and a newer one is complete");
+    assert!(made.err.contains(&told), "{made:?}");
+    assert!(bucket.keys(&prefix).is_empty());
 }
 
 #[test]
@@ -284,4 +298,137 @@ fn a_standby_makes_none_and_cron_makes_one_where_it_is_due() {
     );
     owed.ok();
     assert_eq!(ids(&node).len(), before.len() + 1);
+}
+
+/// SHA-256 and name of each file, as `sha256sum --check` reads them, from the list that lies beside a backup.
+fn sums(bucket: &Bucket, base: &str) -> String {
+    let list = bucket
+        .text(&format!("{base}/pgnode_manifest.jsonl"))
+        .unwrap();
+    let lines = list
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap());
+    let files = lines.filter_map(|l| l.get("file").cloned());
+    let line = |f: Value| format!("{}  {}\n", text(&f["sha256"]), text(&f["path"]));
+    files.map(line).collect()
+}
+
+#[test]
+fn a_backup_in_several_archives_is_put_together_by_either_side() {
+    let c = Cluster::new("s3split");
+    let bucket = Bucket::start(&c);
+    let node = start(&c, &bucket, &[("S3_BASE_COMPRESSION", "bzip2")]);
+    let first = ids(&node).remove(0);
+    node.psql("CREATE TABLE t AS SELECT generate_series(1, 5000) AS n");
+    // Only this one goes through it: what is seen there is one backup's.
+    let proxy = bucket.proxy();
+    let made = node.sh(&format!(
+        "S3_ENDPOINT_URL={} pgnode backup --max-archive-size 500000 --wait --json",
+        proxy.url()
+    ));
+    let made: Value = serde_json::from_str(&made.ok()).unwrap();
+    let id = text(&made["id"]);
+    let base = format!("prod/main/base/{id}");
+    let names = bucket.keys(&format!("{base}/data"));
+    assert!(names.len() > 2, "{names:?}");
+    for (n, name) in names.iter().enumerate() {
+        // LIST has them in another order: `.` comes before `_`.
+        let want = match n {
+            0 => format!("{base}/data.tar.bz2"),
+            n => format!("{base}/data_{n:04}.tar.bz2"),
+        };
+        assert_eq!(*name, want, "{names:?}");
+    }
+    // The catalogue is read before and after, and not more often.
+    let reads = proxy.count("GET", &format!("/base/{first}/backup.info"));
+    assert_eq!(reads, 2, "{:#?}", proxy.seen());
+
+    verb(&node, &format!("verify {id}")).ok();
+    node.sh("pgnode s3 verify --deep").ok();
+    let old = Bucket::tools_from(&c, "pgnode-s3tools:bookworm", "old", &[]);
+    for tools in [bucket.tools(), &old] {
+        let uri = bucket.uri();
+        let tool = |command: &str, words: &str| {
+            let words = format!("--endpoint-url http://s3:3900 {uri} main {words}");
+            tools
+                .sh_as("999", &format!("cd /tmp && {command} {words}"))
+                .ok()
+        };
+        assert!(tool("barman-cloud-backup-list", "").contains(&id));
+        tool("barman-cloud-restore", &format!("{id} /tmp/r"));
+        let check = "cd /tmp/r && sha256sum --check --quiet";
+        let check = ["exec", "-i", &tools.container, "bash", "-c", check];
+        docker_with(check, &sums(&bucket, &base)).ok();
+    }
+    let restored = bucket
+        .give(c.node("pg7"))
+        .env("REPMGR_NODE_ID", "7")
+        .env("BARMAN_MODE", "off")
+        .env("PGNODE_RESTORE", &id)
+        .env("PGNODE_RESTORE_FROM", "s3/main")
+        .open();
+    assert_eq!(restored.psql("SELECT count(*) FROM t"), "5000");
+}
+
+#[test]
+fn every_object_is_stored_with_the_encryption_and_the_tags_that_were_asked_for() {
+    let c = Cluster::new("s3labels");
+    let bucket = Bucket::start(&c);
+    let proxy = bucket.proxy();
+    let plan = bucket.give_through(&proxy, c.node("pg1"));
+    let node = start_as(
+        plan,
+        &[
+            ("S3_SSE", "AES256"),
+            ("S3_TAGS", "team=dba,tier=cold"),
+            ("S3_HISTORY_TAGS", "tier=hot"),
+            ("S3_BASE_COMPRESSION", "none"),
+            ("S3_PART_SIZE", "5MB"),
+        ],
+    );
+    let id = ids(&node).remove(0);
+    verb(&node, &format!("keep {id}")).ok();
+    let history = "cd /tmp && printf '1\\t0/3000000\\tx\\n' >00000002.history && pgnode wal-push 00000002.history";
+    node.sh_as("postgres", history).ok();
+
+    let header = |s: &Seen, name: &str| {
+        let value = s.headers.get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    };
+    let begins_upload = |s: &Seen| s.method == "POST" && s.query.contains("uploads");
+    let (mut stored, mut parts) = (Vec::new(), 0);
+    for s in proxy.seen() {
+        let labels = ["x-amz-server-side-encryption", "x-amz-tagging"].map(|name| header(&s, name));
+        if s.method == "PUT" && s.query.contains("partNumber") {
+            // Nothing belongs there: a part is what its upload is.
+            assert_eq!(labels, [None, None], "{s:#?}");
+            parts += 1;
+        } else if s.method == "PUT" || begins_upload(&s) {
+            let tags = match s.path.contains(".history") {
+                true => "tier=hot",
+                false => "team=dba&tier=cold",
+            };
+            assert_eq!(labels, [Some("AES256".into()), Some(tags.into())], "{s:#?}");
+            stored.push(s.path.clone());
+        } else {
+            assert_eq!(header(&s, "x-amz-tagging"), None, "{s:#?}");
+        }
+    }
+    assert!(parts > 2, "{parts}");
+    let base = format!("/base/{id}");
+    for part in [
+        &*format!("{base}/data.tar"),
+        &format!("{base}/pgnode_running.json"),
+        &format!("{base}/pgnode_manifest.jsonl"),
+        &format!("{base}/backup.info"),
+        &format!("{base}/annotations/keep"),
+        "/wals/0000000100000000/",
+        "/wals/00000002.history",
+        "/main/",
+    ] {
+        assert!(
+            stored.iter().any(|s| s.contains(part)),
+            "{part}: {stored:?}"
+        );
+    }
 }

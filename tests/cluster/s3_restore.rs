@@ -602,3 +602,48 @@ fn the_doctor_looks_at_the_bucket() {
     assert_eq!((code, &wrong["ailment"]), (1, &"bucket-wrong".into()));
     assert!(wrong["why"].as_str().unwrap().contains(begin), "{wrong:#}");
 }
+
+/// `kill -9` while a piece of the bucket is on its way: the next start begins again, and nothing of the first is left.
+#[test]
+fn a_restore_that_is_killed_in_the_midst_of_a_piece_begins_again() {
+    let s = Source::new("s3killed", "--gzip");
+    s.sql("CREATE TABLE t (n int)");
+    s.backup("--gzip");
+    for n in 1..=3 {
+        s.sql(&format!("INSERT INTO t VALUES ({n})"));
+        s.archived();
+    }
+    let proxy = s.bucket.proxy();
+    let stalled = |bytes| Rule::new(Fault::StallAnswer(bytes)).method("GET");
+    let copied = "/var/lib/postgresql/.pgnode/staging";
+    for (name, rule, state) in [
+        ("copies", stalled(1_500_000).key("data.tar"), "restore"),
+        ("replays", stalled(1_000).key("/wals/").after(2), "replay"),
+    ] {
+        let before = proxy.faults();
+        proxy.fail(rule);
+        let plan = s.target(name).env("S3_ENDPOINT_URL", &proxy.url());
+        let node = plan.start();
+        eventually("half of it is there", BACKUP, || {
+            let half = node.sh(&format!("find {copied} -name PG_VERSION")).out;
+            let there = node.state() == state && half.contains("PG_VERSION");
+            (there && proxy.faults() > before).then_some(())
+        });
+        node.kill("KILL");
+        node.ended();
+        let open = s.c.on_volume(name, "find /v/data -name PG_VERSION");
+        assert_eq!(open.out, "", "half of it is in its place");
+        proxy.clear();
+        node.start();
+        node.wait_open();
+        let rows = node.psql("SELECT count(*), min(n), max(n) FROM t");
+        assert_eq!(rows, "3|1|3", "{}", node.logs());
+        let left = node.sh(&format!("ls -A {copied} 2>/dev/null"));
+        assert_eq!(left.out, "", "something of the first is left");
+        // Every page is whole.
+        node.stop();
+        let checked = s.c.on_volume(name, "pg_checksums --check -D /v/data");
+        assert!(checked.ok().contains("Bad checksums:  0"));
+        s.c.remove(node);
+    }
+}

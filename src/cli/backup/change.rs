@@ -132,12 +132,16 @@ fn cannot_delete(all: &[Backup], going: &[&Backup], least: u32) -> Option<String
     }
     let full = |b: &&Backup| b.is_done() && b.kind() != Kind::Incremental;
     let left = all.iter().filter(full).filter(|b| b.id != root.id).count();
+    too_few(&root.id, left, least)
+}
+
+/// Why a full backup stays, without which so many would be left.
+pub(super) fn too_few(id: &str, left: usize, least: u32) -> Option<String> {
     (left < least as usize).then(|| {
         let plural = if least == 1 { "" } else { "s" };
         format!(
-            "backup {} is needed: {least} full backup{plural} must be there (BARMAN_MINIMUM_REDUNDANCY), and \
-             without it there would be {left}. Make another one first: `pgnode backup --wait`",
-            root.id
+            "backup {id} is needed: {least} full backup{plural} must be there (BARMAN_MINIMUM_REDUNDANCY), and \
+             without it there would be {left}. Make another one first: `pgnode backup --wait`"
         )
     })
 }

@@ -4,11 +4,10 @@ use super::fault;
 use super::view::{BackupShown, json as as_json, now_ms};
 use crate::barman::Server;
 use crate::cli::status::{at, ms};
+use crate::cli::table::{lines, wide};
 use crate::doctor::drill::failed_drills;
 use crate::domain::{Fault, human_bytes};
-use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
-};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use std::io::IsTerminal as _;
 use std::path::Path;
 
@@ -38,15 +37,7 @@ pub(super) fn text(server: &str, shown: &[BackupShown], json: bool) -> String {
 }
 
 fn table(shown: &[BackupShown], colour: bool) -> Table {
-    let mut table = Table::new();
-    // A narrow terminal breaks long lines better than narrow columns break ids.
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    if colour {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
-    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
+    let mut table = wide(colour);
     let header = [
         "id", "name", "kind", "status", "end", "age", "size", "wal", "kept", "tl",
     ];
@@ -86,14 +77,4 @@ fn status(word: &str) -> Cell {
         "FAILED" => cell.fg(Color::Red),
         _ => cell.fg(Color::Yellow),
     }
-}
-
-/// Without the blanks at the ends of the lines.
-fn lines(table: &Table) -> String {
-    let text = table.to_string();
-    text.lines().fold(String::new(), |mut all, line| {
-        all.push_str(line.trim_end());
-        all.push('\n');
-        all
-    })
 }

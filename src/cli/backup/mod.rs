@@ -51,6 +51,9 @@ pub(super) struct Words {
     /// For cron, to a bucket: only where it is this node's to do
     #[arg(long, hide = true, value_enum)]
     occasion: Option<Occasion>,
+    /// To a bucket: compressed bytes after which an archive goes on in a next part, as barman-cloud-backup has it
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = crate::s3::base::Order::LONGEST)]
+    max_archive_size: u64,
     /// Where the node's run-time files are: its settings for the bucket, instead of the environment's
     #[arg(long, hide = true, global = true)]
     run_dir: Option<PathBuf>,

@@ -7,15 +7,58 @@ use crate::domain::{ExitCode, Fault};
 use serde::Serialize;
 
 /// Something is wrong with a backup.
-pub(super) const WRONG: ExitCode = ExitCode(1);
+const WRONG: ExitCode = ExitCode(1);
 
 /// What was found about one backup.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
-    pub(super) server: String,
-    pub(super) backup: String,
-    pub(super) ok: bool,
-    pub(super) checks: Vec<Check>,
+struct Report {
+    server: String,
+    backup: String,
+    ok: bool,
+    checks: Vec<Check>,
+}
+
+/// What was found about one backup after the other: said as soon as it is, or as JSON at the end.
+#[derive(Debug)]
+pub(super) struct Reports {
+    json: bool,
+    all: Vec<Report>,
+}
+
+impl Reports {
+    pub(super) const fn new(json: bool) -> Self {
+        Self {
+            json,
+            all: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, server: &str, backup: &str, checks: Vec<Check>) {
+        let report = Report {
+            server: server.to_owned(),
+            backup: backup.to_owned(),
+            ok: checks.iter().all(|c| c.outcome != Outcome::Fail),
+            checks,
+        };
+        if !self.json {
+            say(&text(&report));
+        }
+        self.all.push(report);
+    }
+
+    /// `alone`: a certain backup was asked for.
+    pub(super) fn end(self, alone: bool) -> ExitCode {
+        if self.json {
+            say(&match (alone, self.all.as_slice()) {
+                (true, [only]) => view::json(only),
+                _ => view::json(&self.all),
+            });
+        }
+        match self.all.iter().all(|r| r.ok) {
+            true => ExitCode::STOPPED,
+            false => WRONG,
+        }
+    }
 }
 
 /// Looks at one, or at all whose copy has not failed, and says what was found as soon as it is.
@@ -39,30 +82,12 @@ pub(super) async fn verify(
         .map_err(|e| Fault::Bug(e.to_string()))?
         .map_err(fault)?;
     let mut verifier = Verifier::new(desk.client, desk.server, &archive);
-    let mut reports = Vec::new();
+    let mut reports = Reports::new(json);
     for backup in chosen {
         let checks = verifier.look(backup).await.map_err(fault)?;
-        let report = Report {
-            server: desk.name.to_owned(),
-            backup: backup.id.clone(),
-            ok: checks.iter().all(|c| c.outcome != Outcome::Fail),
-            checks,
-        };
-        if !json {
-            say(&text(&report));
-        }
-        reports.push(report);
+        reports.add(desk.name, &backup.id, checks);
     }
-    if json {
-        say(&match (wanted, reports.as_slice()) {
-            (Some(_), [only]) => view::json(only),
-            _ => view::json(&reports),
-        });
-    }
-    Ok(match reports.iter().all(|r| r.ok) {
-        true => ExitCode::STOPPED,
-        false => WRONG,
-    })
+    Ok(reports.end(wanted.is_some()))
 }
 
 /// One that failed, or is still being copied, promises nothing.
@@ -76,7 +101,7 @@ fn counts(backup: &Backup) -> bool {
     }
 }
 
-pub(super) fn text(report: &Report) -> String {
+fn text(report: &Report) -> String {
     let lines = report.checks.iter();
     let lines = lines.map(|c| format!("  {}  {:10}  {}\n", c.outcome, c.check, c.what));
     format!(

@@ -1,7 +1,8 @@
 //! What a process without the node's environment reads: `archive_command`, cron's jobs, the worker.
 
 use super::S3;
-use crate::config::Config;
+use crate::config::{BarmanMode, Config};
+use crate::domain::NodeName;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub struct Kept {
     pub server: String,
     /// `REPMGR_NODE_NAME`.
     pub node: String,
+    /// `PGNODE_DATA_DIR`.
+    pub data_dir: PathBuf,
     /// `PGDATA`.
     pub pgdata: PathBuf,
     /// `PGNODE_RUN_DIR`.
@@ -75,6 +78,7 @@ impl Kept {
             node: config.identity.name.0.clone(),
             superuser: config.postgres.superuser.clone(),
             fast_checkpoint: config.barman.habits.immediate_checkpoint,
+            data_dir: paths.data_dir.clone(),
             pgdata: paths.pgdata.clone(),
             run_dir: paths.run_dir.clone(),
             socket_dir: paths.socket_dir.clone(),
@@ -93,6 +97,27 @@ impl Kept {
                 keep: config.shipping.queue_keep,
             }),
         })
+    }
+
+    /// The settings of a node that archives into this bucket, with all else from `config`: of a process whose
+    /// environment has neither the bucket nor its key.
+    #[must_use]
+    pub fn over(self, config: &Config) -> Config {
+        let mut config = config.clone();
+        config.barman.mode = BarmanMode::Cloud;
+        config.barman.cloud_name = self.server;
+        config.barman.habits.immediate_checkpoint = self.fast_checkpoint;
+        config.barman.habits.retention_policy = self.retention;
+        config.barman.habits.minimum_redundancy = self.redundancy;
+        config.identity.name = NodeName(self.node);
+        config.postgres.port = self.port;
+        config.postgres.superuser = self.superuser;
+        config.paths.data_dir = self.data_dir;
+        config.paths.pgdata = self.pgdata;
+        config.paths.run_dir = self.run_dir;
+        config.paths.socket_dir = self.socket_dir;
+        config.s3 = Some(self.s3);
+        config
     }
 
     /// The file's text. It holds the secret key.

@@ -304,12 +304,6 @@ impl Reader {
             let remedy = "give the cluster one name, the same on every node".to_owned();
             self.wrong_with(&table::BARMAN_CLOUD_SERVER_NAME, None, rule, remedy);
         }
-        // Whoever asks for drills must not believe that they are made.
-        if cloud && let Some(schedule) = raw.pgnode_drill_schedule.as_deref() {
-            let rule = "is set, and a bucket (BARMAN_MODE=cloud) has no drills on a schedule yet";
-            let remedy = "unset it, and have `pgnode drill` run from outside".to_owned();
-            self.wrong_with(&table::PGNODE_DRILL_SCHEDULE, Some(schedule), rule, remedy);
-        }
     }
 
     pub(in crate::config) fn cloud_name(

@@ -195,15 +195,6 @@ fn a_cluster_of_several_nodes_has_one_name_in_the_bucket() {
 }
 
 #[test]
-fn drills_that_would_not_be_made_are_refused() {
-    let drills = [
-        ("BARMAN_MODE", "cloud"),
-        ("PGNODE_DRILL_SCHEDULE", "0 5 * * 0"),
-    ];
-    assert!(faults(&with(&drills)).contains("has no drills on a schedule yet"));
-}
-
-#[test]
 fn the_place_to_restore_from_is_read() {
     let from = |text: &'static str| {
         let vars = with(&[("PGNODE_RESTORE", "latest"), ("PGNODE_RESTORE_FROM", text)]);
@@ -234,4 +225,27 @@ fn what_is_kept_is_read_back_and_shows_no_secret_otherwise() {
         "{shown}"
     );
     assert!(Kept::from_json(b"{}", std::path::Path::new("/x")).is_err());
+}
+
+#[test]
+fn what_is_kept_stands_in_for_the_environment() {
+    let node = config(&with(&[
+        ("BARMAN_MODE", "cloud"),
+        ("BARMAN_CLOUD_SERVER_NAME", "main"),
+        ("REPMGR_NODE_NAME", "db7"),
+        ("POSTGRES_USER", "boss"),
+        ("PGPORT", "6000"),
+        ("PGNODE_DATA_DIR", "/srv/pg"),
+        ("PGNODE_RUN_DIR", "/run/other"),
+        ("PGNODE_SOCKET_DIR", "/run/sockets"),
+        ("BARMAN_IMMEDIATE_CHECKPOINT", "false"),
+        ("BARMAN_RETENTION", "redundancy 3"),
+        ("BARMAN_MINIMUM_REDUNDANCY", "2"),
+        ("PGNODE_DRILL_SCHEDULE", "0 5 * * 0"),
+    ]));
+    let kept = Kept::of(&node).unwrap();
+    let bare = config(&[("BARMAN_MODE", "off")]);
+    let filled = kept.clone().over(&bare);
+    assert_eq!(Kept::of(&filled), Some(kept));
+    assert_eq!(filled.barman.mode, node.barman.mode);
 }

@@ -83,13 +83,17 @@ fn broken(why: impl ToString) -> Flaw {
     Flaw::new(&ailments::DRILL_BROKEN, why.to_string())
 }
 
-/// What the bucket did not give says nothing about the backup, unless it is damaged.
+/// What the bucket did not give says nothing about the backup.
 fn unread(error: &S3Error) -> Flaw {
-    let ailment = match error {
-        S3Error::Damaged { .. } => &ailments::DRILL_COPY,
-        _ => &ailments::DRILL_BROKEN,
-    };
-    Flaw::new(ailment, Fault::chain(error))
+    broken(Fault::chain(error))
+}
+
+/// Unless what it gave is not what was stored.
+fn uncopied(error: &S3Error) -> Flaw {
+    match error {
+        S3Error::Damaged { .. } => Flaw::new(&ailments::DRILL_VERIFY, Fault::chain(error)),
+        _ => unread(error),
+    }
 }
 
 impl Work<'_> {
@@ -100,8 +104,8 @@ impl Work<'_> {
     async fn perform(&mut self) -> Ended<()> {
         let config = &self.doctor.config;
         let tried = format!("claiming {}", config.drill.dir.join(self.name).display());
-        let home = config.paths.barman_backup_dir.join(self.name);
-        let scratch = Scratch::claim(self.doctor, self.name, &home).map_err(at(tried))?;
+        // postgres, who makes them, may not even look at barman's directory.
+        let scratch = Scratch::claim(self.doctor, self.name, None).map_err(at(tried))?;
         let ended = self.restore(&scratch).await;
         let tried = format!("removing {}", scratch.dir.display());
         let removed = scratch.remove();
@@ -122,7 +126,7 @@ impl Work<'_> {
         bucket
             .copy(&entry, &scratch.data(), self.doctor.owner(), done.clone())
             .await
-            .map_err(|e| (unread(&e).with("id", &id), tried.clone()))?;
+            .map_err(|e| (uncopied(&e).with("id", &id), tried.clone()))?;
         let copied = began.elapsed();
         let read = human_bytes(done.load(Ordering::Relaxed));
         self.passed(
@@ -182,7 +186,8 @@ impl Work<'_> {
         self.view.backup = Some(id.clone());
         let view = report.backups.iter().find(|b| b.id == *id);
         if let Some(why) = view.and_then(|b| b.why_not.as_ref()) {
-            return Err(none(format!("{id}: {why}")));
+            let flaw = Flaw::new(&ailments::DRILL_LACKS, why).with("id", id);
+            return Err(at(tried)(flaw));
         }
         if !entry.backup.tablespaces.is_empty() {
             return Err(none(format!(

@@ -50,12 +50,19 @@ impl Flaw {
 /// Where results are written: in barman's directory, so that a new container finds them.
 #[must_use]
 pub fn records(config: &Config) -> PathBuf {
-    let home = match config.barman.mode {
-        // There is none: beside the data then.
-        BarmanMode::Cloud => &config.paths.data_dir,
-        BarmanMode::Local | BarmanMode::Remote | BarmanMode::Off => &config.paths.barman_backup_dir,
-    };
-    home.join(".drill")
+    match config.barman.mode {
+        // There is none.
+        BarmanMode::Cloud => records_beside(&config.paths.data_dir),
+        BarmanMode::Local | BarmanMode::Remote | BarmanMode::Off => {
+            records_beside(&config.paths.barman_backup_dir)
+        }
+    }
+}
+
+/// As [`records`]: beside the data, for who knows only where those are.
+#[must_use]
+pub fn records_beside(data_dir: &Path) -> PathBuf {
+    data_dir.join(".drill")
 }
 
 /// The last drill of a cluster; `None` when there was none, or its file is not understood.

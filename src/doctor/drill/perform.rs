@@ -97,7 +97,7 @@ impl Work<'_> {
             "claiming {}",
             doctor.config.drill.dir.join(&self.name).display()
         );
-        let scratch = Scratch::claim(doctor, &self.name, &server.dir).map_err(at(&tried))?;
+        let scratch = Scratch::claim(doctor, &self.name, Some(&server.dir)).map_err(at(&tried))?;
         let chain = base::choose(server).map_err(at("reading the catalogue"))?;
         let backup = chain.last().cloned();
         self.view.backup = backup.as_ref().map(|b| b.id.clone());

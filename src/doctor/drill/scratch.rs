@@ -33,8 +33,8 @@ impl Scratch {
         self.dir.join("tblspc").join(oid.to_string())
     }
 
-    /// Makes the directory, empty, with nothing of a former drill in it.
-    pub(super) fn claim(doctor: &Doctor, server: &str, home: &Path) -> Result<Self, Flaw> {
+    /// Makes the directory, empty, with nothing of a former drill in it. `home` is the catalogue, where that is a directory.
+    pub(super) fn claim(doctor: &Doctor, server: &str, home: Option<&Path>) -> Result<Self, Flaw> {
         let (top, owner) = (doctor.config.drill.dir.clone(), doctor.owner());
         let dir = top.join(server);
         let refuse = |why: String| Flaw::new(&ailments::DRILL_DIR, why);
@@ -47,7 +47,8 @@ impl Scratch {
             )));
         }
         let pgdata = &doctor.config.paths.pgdata;
-        for (what, live) in [("PGDATA", pgdata.as_path()), ("the backups", home)] {
+        let backups = home.map(|home| ("the backups", home));
+        for (what, live) in [("PGDATA", pgdata.as_path())].into_iter().chain(backups) {
             if near(&dir, live).map_err(failed)? {
                 return Err(refuse(format!(
                     "{} is in, or holds, {what} ({})",

@@ -14,6 +14,9 @@ use std::path::PathBuf;
 
 /// `backup.info`, and where barman-cloud keeps the word that a backup is kept.
 pub(super) const INFO: &str = "backup.info";
+/// The same of a backup of ours that failed. Of barman-cloud's name it would be what `barman-cloud-restore … auto` takes:
+/// it never looks at the status (`docs/s3-backups.md`).
+pub(super) const FAILED: &str = "pgnode_failed.info";
 pub(super) const KEEP: &str = "annotations/keep";
 /// Longer ones are nobody's: a message of an error is the longest value.
 const LONGEST_INFO: u64 = 4 << 20;
@@ -35,7 +38,7 @@ pub struct Catalogue {
 /// What was found in it.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
-    /// Every backup that has a `backup.info`, whatever its status, oldest first.
+    /// Every backup that has a `backup.info`, whatever its status, and those of ours that failed; oldest first.
     pub entries: Vec<Entry>,
     /// What has none: being made, killed, or half deleted; oldest first.
     pub leftovers: Vec<Leftover>,
@@ -216,9 +219,10 @@ impl Catalogue {
     ) -> Result<Piece, S3Error> {
         let key = |name: &str| self.layout.base(&id, name);
         let has = |name: &str| objects.iter().any(|o| o.key == key(name));
-        let text = match has(INFO) && is_id(&id) {
-            true => self.text(&key(INFO)).await?,
-            false => None,
+        let info = [INFO, FAILED].into_iter().find(|name| has(name));
+        let text = match info.filter(|_| is_id(&id)) {
+            Some(name) => self.text(&key(name)).await?,
+            None => None,
         };
         let Some(text) = text else {
             let marker = match has(MARKER) {

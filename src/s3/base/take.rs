@@ -1,8 +1,8 @@
 //! A base backup, from the begin to the moment at which it can be restored. Its `backup.info` says DONE only when all
 //! archives and all WAL from begin to end are in the bucket; until then there is none, so that no reader takes it for
-//! a backup. When it fails there is one that says FAILED, as barman-cloud leaves it, and no archives.
+//! a backup. When it fails there are no archives, and what says so is a file that only we read.
 
-use super::catalogue::{Catalogue, INFO};
+use super::catalogue::{Catalogue, FAILED, INFO};
 use super::copy::{Copied, Copier, Plan};
 use super::info::{Info, Mark};
 use super::marker::{MARKER, Marker};
@@ -316,7 +316,7 @@ async fn fail(catalogue: &Catalogue, id: &str, mut info: Info, error: &S3Error) 
         let keys: Vec<String> = there.objects.into_iter().map(|o| o.key).collect();
         let (_, rest): (Vec<String>, Vec<String>) = keys.into_iter().partition(|k| *k == marker);
         catalogue.store.delete(&rest).await?;
-        put(catalogue, id, INFO, info.text()).await?;
+        put(catalogue, id, FAILED, info.text()).await?;
         catalogue.store.delete(&[marker]).await
     };
     if let Err(error) = work.await {

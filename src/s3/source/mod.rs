@@ -231,21 +231,23 @@ impl Bucket {
         let whole = entry.backup.dir.display().to_string();
         let pieces = pieces(entry).map_err(|why| untar::damaged(&whole, why))?;
         for piece in pieces {
-            let (sender, pipe) = pipe::pipe();
+            let (sender, mut pipe) = pipe::pipe();
             let (of, uri) = (piece.clone(), self.store.uri(&piece.key));
             let unpacking = tokio::task::spawn_blocking(move || {
-                let taken = Decoder::new(of.format, pipe)
+                let taken = Decoder::new(of.format, &mut pipe)
                     .map_err(|e| untar::cut(&uri, &e))
                     .and_then(|input| untar.part(&uri, &of.name, input));
+                if taken.is_ok() {
+                    untar.archive(&of.name, of.size, pipe.finish());
+                }
                 (untar, taken)
             });
             let poured = pipe::pour(&self.store, &piece, sender, done).await;
             let (back, taken) = unpacking.await.map_err(bug)?;
             untar = back;
             // What ended early for want of bytes says so, and is not the reason.
-            let sha256 = poured?;
+            poured?;
             taken?;
-            untar.archive(&piece.name, piece.size, sha256);
         }
         let begin = entry.backup.begin_wal;
         tokio::task::spawn_blocking(move || untar.finish(&whole, begin))

@@ -1,4 +1,4 @@
-//! From the network's task to the thread that unpacks: a few pieces wait in between, and no more.
+//! From the network's task to the thread that unpacks, and hashes: a few pieces wait in between, and no more.
 
 use super::{Piece, listed};
 use crate::s3::{S3Error, Store};
@@ -11,23 +11,43 @@ use tokio::sync::mpsc;
 /// Chunks that may wait: a chunk is what came in one read from a socket.
 const WAITING: usize = 64;
 
-/// The reading end.
+/// The reading end. It hashes what comes: on a thread that may block, which the network's task is not.
 #[derive(Debug)]
 pub(super) struct Pipe {
     from: mpsc::Receiver<Bytes>,
     chunk: Bytes,
+    seen: Sha256,
 }
 
 pub(super) fn pipe() -> (mpsc::Sender<Bytes>, Pipe) {
     let (to, from) = mpsc::channel(WAITING);
-    let chunk = Bytes::new();
-    (to, Pipe { from, chunk })
+    let pipe = Pipe {
+        from,
+        chunk: Bytes::new(),
+        seen: Sha256::new(),
+    };
+    (to, pipe)
+}
+
+impl Pipe {
+    /// The next chunk, hashed; `None` at the end.
+    fn next(&mut self) -> Option<Bytes> {
+        let chunk = self.from.blocking_recv()?;
+        self.seen.update(&chunk);
+        Some(chunk)
+    }
+
+    /// The SHA-256 of all that was sent, after what nobody has read.
+    pub(super) fn finish(mut self) -> String {
+        while self.next().is_some() {}
+        listed::hex(&self.seen.finalize())
+    }
 }
 
 impl BufRead for Pipe {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.chunk.is_empty() {
-            match self.from.blocking_recv() {
+            match self.next() {
                 Some(chunk) => self.chunk = chunk,
                 None => break,
             }
@@ -50,13 +70,13 @@ impl Read for Pipe {
     }
 }
 
-/// Sends an object through, whole, and gives its SHA-256; ends early without an error when nobody reads any more.
+/// Sends an object through, whole; ends early without an error when nobody reads any more.
 pub(super) async fn pour(
     store: &Store,
     piece: &Piece,
     to: mpsc::Sender<Bytes>,
     done: &AtomicU64,
-) -> Result<String, S3Error> {
+) -> Result<(), S3Error> {
     let Some(mut body) = store.get(&piece.key).await? else {
         return Err(S3Error::Damaged {
             key: store.uri(&piece.key),
@@ -73,14 +93,33 @@ pub(super) async fn pour(
             ),
         });
     }
-    let mut seen = Sha256::new();
     while let Some(chunk) = body.chunk().await? {
         let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        seen.update(&chunk);
         if to.send(chunk).await.is_err() {
             break;
         }
         done.fetch_add(bytes, Ordering::Relaxed);
     }
-    Ok(listed::hex(&seen.finalize()))
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_was_sent_is_hashed_however_much_of_it_was_read() {
+        let whole = listed::hex(&Sha256::digest(b"0123456789"));
+        for read in [0, 3, 4, 10] {
+            let (to, mut pipe) = pipe();
+            for chunk in ["0123", "", "456789"] {
+                to.try_send(Bytes::from(chunk)).unwrap();
+            }
+            drop(to);
+            let mut bytes = vec![0; read];
+            pipe.read_exact(&mut bytes).unwrap();
+            assert_eq!(bytes, b"0123456789"[..read]);
+            assert_eq!(pipe.finish(), whole, "after {read}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::take::wal_told;
 use super::{Counter, fault, look};
 use crate::barman::{Backup, Keep};
-use crate::cli::backup::change::cannot_keep;
+use crate::cli::backup::change::{cannot_keep, kept_words, too_few};
 use crate::cli::backup::view::{BackupShown, json as as_json};
 use crate::cli::{note, say};
 use crate::domain::{ExitCode, Fault, human_bytes};
@@ -27,7 +27,7 @@ pub(super) async fn keep(
     if json {
         return look::show(counter, &backup.id, true).await;
     }
-    say(&crate::cli::backup::change::kept_words(&backup.id, keep));
+    say(&kept_words(&backup.id, keep));
     Ok(ExitCode::STOPPED)
 }
 
@@ -172,12 +172,5 @@ fn cannot_delete(all: &[Backup], backup: &Backup, least: u32) -> Option<String> 
         .iter()
         .filter(|b| b.is_done() && b.id != backup.id)
         .count();
-    (left < least as usize).then(|| {
-        let plural = if least == 1 { "" } else { "s" };
-        format!(
-            "backup {} is needed: {least} full backup{plural} must be there (BARMAN_MINIMUM_REDUNDANCY), and \
-             without it there would be {left}. Make another one first: `pgnode backup --wait`",
-            backup.id
-        )
-    })
+    too_few(&backup.id, left, least)
 }

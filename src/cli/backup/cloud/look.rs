@@ -5,6 +5,7 @@ use crate::barman::Backup;
 use crate::cli::backup::view::{BackupShown, json as as_json, now_ms};
 use crate::cli::backup::{list as table, show as words};
 use crate::cli::{note, say};
+use crate::doctor::drill::{failed_drills, records_beside};
 use crate::domain::{ExitCode, Fault, human_bytes};
 use crate::s3::S3Error;
 use crate::s3::base::{Catalogue, Entry, Leftover};
@@ -27,7 +28,8 @@ pub(super) async fn shown(counter: &Counter, entry: &Entry) -> Result<BackupShow
     let codec = entry.archives.first().map(|a| a.name.format.extension());
     let codec = codec.filter(|e| !e.is_empty());
     shown.compression = codec.map(|e| e.trim_start_matches('.').to_owned());
-    Ok(shown)
+    let drills = records_beside(&counter.kept.data_dir);
+    Ok(shown.drilled(&failed_drills(&drills, &counter.kept.server)))
 }
 
 pub(super) async fn list(counter: &Counter, json: bool) -> Result<ExitCode, Fault> {

@@ -8,7 +8,7 @@ mod verify;
 
 use super::{Occasion, Verb, Words};
 use crate::barman::{Backup, Server};
-use crate::cli::{lament, note};
+use crate::cli::{note, work};
 use crate::config::Kept;
 use crate::domain::{ExitCode, Fault};
 use crate::s3::S3Error;
@@ -28,7 +28,7 @@ struct Counter {
 
 /// Does what the words say.
 pub(super) fn perform(kept: Kept, words: Words) -> ExitCode {
-    run(kept, async |counter| {
+    work::run(supervised(kept, async |counter| {
         let Some(verb) = words.verb else {
             counter.meant(words.server.as_deref())?;
             if words.incremental {
@@ -38,7 +38,12 @@ pub(super) fn perform(kept: Kept, words: Words) -> ExitCode {
                         .to_owned(),
                 ));
             }
-            return take::take(counter, words.occasion, words.json).await;
+            let wish = take::Wish {
+                occasion: words.occasion,
+                longest: words.max_archive_size,
+                json: words.json,
+            };
+            return take::take(counter, wish).await;
         };
         match verb {
             Verb::List { server, json } => {
@@ -74,7 +79,7 @@ pub(super) fn perform(kept: Kept, words: Words) -> ExitCode {
                 change::delete(counter, &which.id, dry_run, json).await
             }
         }
-    })
+    }))
 }
 
 impl Counter {
@@ -128,22 +133,6 @@ fn fault(error: &S3Error) -> Fault {
 }
 
 /// Runs `work` to its end. A stop is told to it, and what it leaves behind is its own matter.
-fn run(kept: Kept, work: impl AsyncFnOnce(&Counter) -> Result<ExitCode, Fault>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .build();
-    let ended = match runtime {
-        Ok(runtime) => {
-            let ended = runtime.block_on(supervised(kept, work));
-            runtime.shutdown_background();
-            ended
-        }
-        Err(error) => Err(Fault::Transient(format!("no async runtime: {error}"))),
-    };
-    ended.unwrap_or_else(|fault| lament(&fault))
-}
-
 async fn supervised(
     kept: Kept,
     work: impl AsyncFnOnce(&Counter) -> Result<ExitCode, Fault>,

@@ -16,11 +16,18 @@ use tokio::sync::watch;
 /// After a failure the next try is so much later.
 const AGAIN_MS: u64 = 10 * 60 * 1000;
 
-pub(super) async fn take(
-    counter: &Counter,
-    occasion: Option<Occasion>,
-    json: bool,
-) -> Result<ExitCode, Fault> {
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// What cron calls it for; `None` by hand.
+    pub(super) occasion: Option<Occasion>,
+    /// Compressed bytes after which an archive goes on in a next part.
+    pub(super) longest: u64,
+    pub(super) json: bool,
+}
+
+pub(super) async fn take(counter: &Counter, wish: Wish) -> Result<ExitCode, Fault> {
+    let Wish { occasion, json, .. } = wish;
     let primary = match occasion {
         None => counter.locked("backup").await?,
         Some(occasion) => match ours(counter, occasion).await? {
@@ -28,12 +35,21 @@ pub(super) async fn take(
             None => return Ok(ExitCode::STOPPED),
         },
     };
-    sweep(counter, &primary).await?;
+    // Read with the lock, so that nobody's backup is taken for a leftover that has ended since; and once more when it is
+    // made, hours later: somebody may have said meanwhile that a backup is kept.
+    let before = counter.catalogue.read().await.map_err(|e| fault(&e))?;
+    if occasion == Some(Occasion::Owed) && !owed(&before, now_ms()) {
+        return Ok(ExitCode::STOPPED);
+    }
+    sweep(counter, &primary, &before).await?;
+    drop(before);
     let began = Instant::now();
-    let taken = work(counter, &primary, json).await?;
-    report(counter, &taken, began.elapsed(), json).await?;
+    let taken = work(counter, &primary, wish).await?;
+    let took = began.elapsed();
+    let after = counter.catalogue.read().await.map_err(|e| fault(&e))?;
+    report(counter, &after, &taken, took, json).await?;
     // The backup is made: what the retention cannot do now it does next time, and says.
-    if let Err(fault) = retain(counter).await {
+    if let Err(fault) = retain(counter, &after).await {
         note(&format!("the retention was not applied: {}", fault.why()));
     }
     Ok(ExitCode::STOPPED)
@@ -44,6 +60,7 @@ async fn ours(counter: &Counter, occasion: Occasion) -> Result<Option<Primary>, 
     let Some(primary) = counter.primary().await? else {
         return Ok(None);
     };
+    // Nothing is mostly owed, and a look must not stand in anybody's way: it takes no lock.
     if occasion == Occasion::Owed {
         let shelf = counter.catalogue.read().await.map_err(|e| fault(&e))?;
         if !owed(&shelf, now_ms()) {
@@ -79,9 +96,8 @@ fn owed(shelf: &Shelf, now_ms: u64) -> bool {
 }
 
 /// Takes away what killed backups left. The caller holds the lock.
-async fn sweep(counter: &Counter, primary: &Primary) -> Result<(), Fault> {
+async fn sweep(counter: &Counter, primary: &Primary, shelf: &Shelf) -> Result<(), Fault> {
     let catalogue = &counter.catalogue;
-    let shelf = catalogue.read().await.map_err(|e| fault(&e))?;
     for leftover in &shelf.leftovers {
         let told = look::told(catalogue, leftover)
             .await
@@ -99,14 +115,14 @@ async fn sweep(counter: &Counter, primary: &Primary) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn work(counter: &Counter, primary: &Primary, json: bool) -> Result<Taken, Fault> {
+async fn work(counter: &Counter, primary: &Primary, wish: Wish) -> Result<Taken, Fault> {
     let kept = &counter.kept;
     let order = Order {
         node: kept.node.clone(),
         pgdata: kept.pgdata.clone(),
         name: None,
         fast: kept.fast_checkpoint,
-        longest: Order::LONGEST,
+        longest: wish.longest,
     };
     let (tell, mut stage) = watch::channel(Stage::Begin);
     let mut stop = counter.stop.clone();
@@ -117,7 +133,7 @@ async fn work(counter: &Counter, primary: &Primary, json: bool) -> Result<Taken,
         }
     };
     let mut making = std::pin::pin!(make(&counter.catalogue, primary, &order, &tell, stopped));
-    let mut shown = Shown::new(&kept.server, json);
+    let mut shown = Shown::new(&kept.server, wish.json);
     let ended = loop {
         tokio::select! {
             ended = &mut making => break ended,
@@ -189,8 +205,13 @@ impl Shown {
     }
 }
 
-async fn report(counter: &Counter, taken: &Taken, took: Duration, json: bool) -> Result<(), Fault> {
-    let shelf = counter.catalogue.read().await.map_err(|e| fault(&e))?;
+async fn report(
+    counter: &Counter,
+    shelf: &Shelf,
+    taken: &Taken,
+    took: Duration,
+    json: bool,
+) -> Result<(), Fault> {
     let Some(entry) = shelf.entry(&taken.id) else {
         return Err(Fault::NeedsPerson(format!(
             "backup {} was made, and is not in the bucket any longer",
@@ -217,7 +238,7 @@ async fn report(counter: &Counter, taken: &Taken, took: Duration, json: bool) ->
 }
 
 /// Deletes what the retention does not need, and says what and why.
-async fn retain(counter: &Counter) -> Result<(), Fault> {
+async fn retain(counter: &Counter, shelf: &Shelf) -> Result<(), Fault> {
     let kept = &counter.kept;
     let policy = Policy::parse(&kept.retention).ok_or_else(|| {
         Fault::Config(format!(
@@ -226,7 +247,6 @@ async fn retain(counter: &Counter) -> Result<(), Fault> {
         ))
     })?;
     let catalogue = &counter.catalogue;
-    let shelf = catalogue.read().await.map_err(|e| fault(&e))?;
     let all = shelf.backups();
     let verdicts = judge(&all, policy, kept.redundancy, now_ms());
     for (entry, verdict) in shelf.entries.iter().zip(&verdicts) {

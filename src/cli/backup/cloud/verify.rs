@@ -3,9 +3,7 @@
 
 use super::{Counter, fault, look};
 use crate::barman::{Backup, BackupStatus, Check, Outcome};
-use crate::cli::backup::verify::{Report, WRONG, text};
-use crate::cli::backup::view;
-use crate::cli::say;
+use crate::cli::backup::verify::Reports;
 use crate::domain::{ExitCode, Fault, human_bytes};
 use crate::s3::base::{Entry, Shelf};
 
@@ -20,30 +18,12 @@ pub(super) async fn verify(
         let what = format!("{} has no backup that is complete", counter.kept.server);
         return Err(Fault::NeedsPerson(what));
     }
-    let mut reports = Vec::new();
+    let mut reports = Reports::new(json);
     for entry in chosen {
         let checks = checks(counter, entry).await?;
-        let report = Report {
-            server: counter.kept.server.clone(),
-            backup: entry.backup.id.clone(),
-            ok: checks.iter().all(|c| c.outcome != Outcome::Fail),
-            checks,
-        };
-        if !json {
-            say(&text(&report));
-        }
-        reports.push(report);
+        reports.add(&counter.kept.server, &entry.backup.id, checks);
     }
-    if json {
-        say(&match (wanted, reports.as_slice()) {
-            (Some(_), [only]) => view::json(only),
-            _ => view::json(&reports),
-        });
-    }
-    Ok(match reports.iter().all(|r| r.ok) {
-        true => ExitCode::STOPPED,
-        false => WRONG,
-    })
+    Ok(reports.end(wanted.is_some()))
 }
 
 fn chosen<'a>(

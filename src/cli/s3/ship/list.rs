@@ -2,11 +2,12 @@
 
 use super::Desk;
 use crate::barman::Keep;
+use crate::cli::table::{lines, wide};
 use crate::cli::{say, status::at};
 use crate::domain::{ExitCode, Fault, human_bytes};
 use crate::s3::S3Error;
 use crate::s3::store::Walk;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -80,10 +81,7 @@ async fn shown(desk: &Desk<'_>, server: &str) -> Result<Vec<Shown>, S3Error> {
 }
 
 fn table(shown: &[Shown]) -> Table {
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    table.force_no_tty();
-    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
+    let mut table = wide(false);
     table.set_header([
         "id", "status", "end", "size", "objects", "tl", "kept", "here",
     ]);
@@ -109,14 +107,4 @@ fn table(shown: &[Shown]) -> Table {
         ]);
     }
     table
-}
-
-/// Without the blanks at the ends of the lines.
-fn lines(table: &Table) -> String {
-    let text = table.to_string();
-    text.lines().fold(String::new(), |mut all, line| {
-        all.push_str(line.trim_end());
-        all.push('\n');
-        all
-    })
 }
