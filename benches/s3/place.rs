@@ -240,6 +240,7 @@ fn kept(name: &str, endpoint: &str, format: Format, level: Option<i32>) -> Kept 
         },
         server: name.into(),
         node: "bench".into(),
+        data_dir: "/var/lib/postgresql".into(),
         pgdata: "/var/lib/postgresql/data".into(),
         run_dir: format!("/tmp/ours/{name}").into(),
         socket_dir: "/run/postgresql".into(),
