@@ -14,6 +14,7 @@ use crate::s3::layout::Layout;
 use crate::s3::wal::{Answer, DIRECTORY, Errand, Health, ask, socket};
 use crate::sys::{self, Changed, Format, Spec};
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,10 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What fails for so long is worth a warning; and again after so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 const REMIND: Duration = Duration::from_secs(600);
+/// Between two looks whether this is a primary now, and two tries to have the archive claimed.
+const SOON: Duration = Duration::from_secs(1);
+const CLAIM: Duration = Duration::from_secs(10);
+const CLAIM_REFUSED: Duration = Duration::from_secs(300);
 /// Files that wait are worth one, each time that they are twice as many.
 const MANY: u64 = 64;
 
@@ -116,12 +121,42 @@ async fn run(world: &World, again: bool) -> String {
         };
         drop(tokio::spawn(sys::pump(pipe, format)));
     }
-    let how = match child.wait().await {
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        never = claim(world) => match never {},
+    };
+    let how = match ended {
         Ok(exit) => exit.to_string(),
         Err(error) => error.to_string(),
     };
     world.show(|status| status.child(NAME, None, false, now_ms()));
     how
+}
+
+/// Has the worker claim the archive as soon as this node is the primary: a place that holds another cluster's WAL shows at
+/// the start, and not with the first segment, which may be hours away. A standby claims nothing: its primary does.
+async fn claim(world: &World) -> Infallible {
+    loop {
+        if !(world.is_open() && world.is_primary()) {
+            tokio::time::sleep(SOON).await;
+            continue;
+        }
+        let at = socket(&world.config().paths.run_dir);
+        let asked = blocking(move || Ok(ask(&at, &Errand::Claim).ok())).await;
+        let pause = match asked {
+            // It is ours as long as this worker lives: it remembers.
+            Ok(Some(Answer::Done)) => std::future::pending().await,
+            Ok(Some(Answer::Failed(fault))) if !fault.is_transient() => CLAIM_REFUSED,
+            // Two clusters that claim at the same moment both withdraw: they should not meet again.
+            Ok(Some(_)) => {
+                let id = world.memory().map_or(0, |m| m.system_id.0);
+                CLAIM + Duration::from_millis(id % 7 * 500)
+            }
+            // It does not listen yet.
+            Ok(None) | Err(_) => SOON,
+        };
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// A backup into the bucket, where there is none or the last one failed. Nothing is said where there is.

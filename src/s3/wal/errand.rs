@@ -41,6 +41,8 @@ pub enum Errand {
         /// For a standby, which does not wait.
         standby: bool,
     },
+    /// Take the archive for this cluster, or find out whose it is: before there is anything to archive.
+    Claim,
     /// Say how it is.
     Health,
 }
