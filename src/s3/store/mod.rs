@@ -189,6 +189,19 @@ impl Store {
     /// # Errors
     /// As [`Store::get`]; it is larger.
     pub async fn read(&self, key: &str, most: u64) -> Result<Option<Bytes>, S3Error> {
+        let read = self.read_marked(key, most).await?;
+        Ok(read.map(|(bytes, _)| bytes))
+    }
+
+    /// As [`Store::read`], with the server's mark (ETag), without its quotes.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn read_marked(
+        &self,
+        key: &str,
+        most: u64,
+    ) -> Result<Option<(Bytes, String)>, S3Error> {
         let Some(mut body) = self.get(key).await? else {
             return Ok(None);
         };
@@ -202,7 +215,8 @@ impl Store {
         while let Some(chunk) = body.chunk().await? {
             whole.extend_from_slice(&chunk);
         }
-        Ok(Some(whole.freeze()))
+        let mark = body.etag().unwrap_or_default().trim_matches('"').to_owned();
+        Ok(Some((whole.freeze(), mark)))
     }
 
     /// Deletes objects, in the order given a thousand at a time; those that are not there count as deleted.
