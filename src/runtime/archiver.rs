@@ -9,9 +9,9 @@ use super::board::now_ms;
 use super::survey::blocking;
 use super::world::World;
 use crate::config::{BarmanMode, Config, Kept};
-use crate::domain::{ArchivingView, Fault, human_bytes, human_duration};
+use crate::domain::{ArchiveHealth, ArchivingView, Fault, human_bytes, human_duration};
 use crate::s3::layout::Layout;
-use crate::s3::wal::{Answer, DIRECTORY, Errand, Health, ask, socket};
+use crate::s3::wal::{Answer, DIRECTORY, Errand, ask, socket};
 use crate::sys::{self, Changed, Format, Spec};
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -208,17 +208,12 @@ fn look(config: &Config) -> ArchivingView {
     // A worker that does not answer is restarted; what it knew is gone then.
     let health = match ask(&socket(&config.paths.run_dir), &Errand::Health) {
         Ok(Answer::Health(health)) => health,
-        Ok(_) | Err(_) => Health::default(),
+        Ok(_) | Err(_) => ArchiveHealth::default(),
     };
     let pg_wal = config.paths.pgdata.join("pg_wal");
     ArchivingView {
         place: String::new(),
-        archived: health.archived,
-        bytes: health.bytes,
-        last: health.last,
-        last_ms: health.last_ms,
-        failing_since_ms: health.failing_since_ms,
-        why: health.why,
+        health,
         waiting: waiting(&pg_wal),
         wal_bytes: sys::dir_size(&pg_wal).unwrap_or_default(),
         free_bytes: sys::fs_facts(&pg_wal).ok().map(|f| f.available),
@@ -251,7 +246,7 @@ impl Told {
             view.free_bytes.map_or_else(|| "?".to_owned(), human_bytes),
         );
         let ago = |then: u64| Duration::from_millis(now.saturating_sub(then));
-        match view.failing_since_ms {
+        match view.health.failing_since_ms {
             Some(since) if ago(since) >= PATIENCE => {
                 if self.failing_ms.is_none_or(|at| ago(at) >= REMIND) {
                     self.failing_ms = Some(now);
@@ -259,7 +254,7 @@ impl Told {
                         source = NAME,
                         "nothing was archived for {}: {}; WAL is kept here meanwhile: {kept}",
                         human_duration(ago(since)),
-                        view.why.as_deref().unwrap_or("?"),
+                        view.health.why.as_deref().unwrap_or("?"),
                     );
                 }
             }

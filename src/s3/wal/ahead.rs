@@ -1,8 +1,8 @@
 //! Archiving ahead of the postmaster's requests. It asks for one file after the other and waits for each; meanwhile those that
 //! wait in `archive_status` are archived too, and their success is remembered until it asks for them.
 
-use super::{Agent, Health, Pushed};
-use crate::domain::Fault;
+use super::{Agent, Pushed};
+use crate::domain::{ArchiveHealth, Fault};
 use crate::s3::layout::{WalKind, kind};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ struct State {
     ready: VecDeque<PathBuf>,
     listed: Option<Instant>,
     asked: Option<Instant>,
-    health: Health,
+    health: ArchiveHealth,
     /// Since when the archive could not be claimed, milliseconds since the epoch, and why.
     unclaimed: Option<(u64, String)>,
 }
@@ -54,7 +54,7 @@ impl Ahead {
         &self.agent
     }
 
-    pub(super) fn health(&self) -> Health {
+    pub(super) fn health(&self) -> ArchiveHealth {
         let state = self.state();
         let mut health = state.health.clone();
         // What the postmaster was told is newer.
