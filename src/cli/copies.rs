@@ -10,13 +10,13 @@ pub(super) fn archiving(v: &ArchivingView, now_ms: u64) -> (String, Mood) {
         0 => String::new(),
         n => format!("; {n} files wait, pg_wal has {}", human_bytes(v.wal_bytes)),
     };
-    match (v.failing_since_ms, &v.why) {
+    match (v.health.failing_since_ms, &v.health.why) {
         (Some(since), why) => {
             let why = why.as_deref().unwrap_or("no reason is known");
             (format!("fails for {}: {why}{waits}", age(since)), Mood::Bad)
         }
         (None, _) => {
-            let last = match (&v.last, v.last_ms) {
+            let last = match (&v.health.last, v.health.last_ms) {
                 (Some(last), Some(then)) => format!(", {last} {} ago", age(then)),
                 _ => String::new(),
             };

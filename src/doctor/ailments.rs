@@ -268,6 +268,9 @@ ailments! {
     BUCKET_ASKED = 9 "archiving" Fail "bucket-server-silent":
         "this node's server could not be asked whether it archives"
         => "look at `pgnode status` and at the log of this container";
+    BUCKET_FOREIGN = 9 "whose it is" Fail "bucket-foreign":
+        "this place in the bucket is another cluster's, so nothing of this one is archived or backed up: WAL piles up in pg_wal"
+        => "set BARMAN_CLOUD_SERVER_NAME or S3_BUCKET_URI to a place of this cluster's own, and restart the container; where the other cluster is gone for good, move away what is there";
     BUCKET_WAL = 9 "round trip" Fail "bucket-wal-missing":
         "a segment was finished and did not come into the bucket: WAL piles up in pg_wal until it does"
         => "look at the archiver's check above and for `wal-push` in the log of this container; `pgnode status` says how many segments wait";

@@ -3,13 +3,14 @@
 
 use super::ailments as a;
 use super::examine::Order;
-use super::{Doctor, Finding, gather, judge};
+use super::{Doctor, Finding, Verdict, gather, judge};
 use crate::config::{BarmanMode, S3};
-use crate::domain::{Fault, human_bytes, human_duration};
+use crate::domain::{Fault, SystemId, human_bytes, human_duration};
 use crate::pg::Session;
 use crate::s3::source::Bucket;
 use crate::s3::store::Probe;
 use crate::s3::verify::{self, Report, Seen};
+use crate::s3::wal::{MARKER, cluster_of};
 use crate::s3::{Refusal, S3Error, Store};
 use crate::sys::{Spec, wall_time};
 use std::sync::atomic::AtomicU64;
@@ -103,12 +104,31 @@ impl Doctor {
         }
         let mut archiver = judge::wal_archiver(&facts.archiver);
         archiver.step = 9;
-        let mut found = vec![archiver];
+        let whose = self.whose(bucket).await;
+        let wrong = whose.verdict == Verdict::Fail;
+        let mut found = vec![whose, archiver];
+        if wrong {
+            // It would be waited for in vain.
+            return found;
+        }
         found.push(match self.sent_to(bucket, &session).await {
             Ok(what) => Finding::pass(9, "round trip", "finishing a segment", what),
             Err(why) => Finding::of(&a::BUCKET_WAL, "finishing a segment", &why, &[]),
         });
         found
+    }
+
+    /// Whether what is there is this cluster's.
+    async fn whose(&self, bucket: &Bucket) -> Finding {
+        let tried = format!("reading {bucket}/{MARKER}");
+        let ours = match cluster_of(&self.config.paths.pgdata) {
+            Ok(ours) => ours,
+            Err(error) => {
+                let why = Fault::chain(&error);
+                return Finding::of(&a::BUCKET_ASKED, &tried, &why, &[]);
+            }
+        };
+        owned(ours, bucket.wals().owner().await, &tried)
     }
 
     /// Finishes the segment that is being written, and waits for it in the bucket.
@@ -163,6 +183,22 @@ impl Doctor {
             }
             Err(why) => Finding::of(&a::BUCKET_BACKUP, tried, &why, &[]),
         }
+    }
+}
+
+fn owned(ours: SystemId, owner: Result<Option<SystemId>, S3Error>, tried: &str) -> Finding {
+    let theirs = |why: &str| Finding::of(&a::BUCKET_FOREIGN, tried, why, &[]);
+    match owner {
+        Ok(Some(owner)) if owner == ours => {
+            Finding::pass(9, "whose it is", tried, "it is this cluster's")
+        }
+        Ok(Some(owner)) => theirs(&format!(
+            "it is the archive of cluster {owner}, and this is cluster {ours}"
+        )),
+        Ok(None) => Finding::pass(9, "whose it is", tried, "nothing is there yet"),
+        Err(S3Error::Refused { refusal, .. }) => refused(&refusal, tried),
+        Err(error @ (S3Error::Unfit(_) | S3Error::Damaged { .. })) => theirs(&Fault::chain(&error)),
+        Err(error) => silent(&error, tried),
     }
 }
 
@@ -316,6 +352,28 @@ mod tests {
             why: "cannot be read".into(),
         };
         assert!(silent(&lost, "x").remedy.unwrap().contains("S3_CA_BUNDLE"));
+    }
+
+    #[test]
+    fn another_clusters_place_is_a_failure_and_an_empty_one_is_not() {
+        let (ours, theirs) = (SystemId(7), SystemId(8));
+        for (owner, verdict, word) in [
+            (Ok(Some(ours)), Verdict::Pass, "this cluster's"),
+            (Ok(None), Verdict::Pass, "nothing is there yet"),
+            (Ok(Some(theirs)), Verdict::Fail, "cluster 8"),
+            (
+                Err(S3Error::Unfit("who knows".into())),
+                Verdict::Fail,
+                "who knows",
+            ),
+            (Err(S3Error::Busy("away".into())), Verdict::Fail, "away"),
+        ] {
+            let found = owned(ours, owner, "x");
+            assert_eq!(found.verdict, verdict, "{}", found.why);
+            assert!(found.why.contains(word), "{}", found.why);
+        }
+        let found = owned(ours, Ok(Some(theirs)), "x");
+        assert!(found.remedy.unwrap().contains("BARMAN_CLOUD_SERVER_NAME"));
     }
 
     #[test]

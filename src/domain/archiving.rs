@@ -2,12 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// On a data node with `BARMAN_MODE=cloud`.
+/// How archiving goes, as the worker has seen it since it began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArchivingView {
-    /// Where to: `s3://bucket/path/server/`.
-    pub place: String,
-    /// Files archived since the worker began.
+pub struct ArchiveHealth {
+    /// Files that were archived.
     pub archived: u64,
     /// Bytes that they have in the bucket.
     pub bytes: u64,
@@ -19,6 +17,16 @@ pub struct ArchivingView {
     pub failing_since_ms: Option<u64>,
     /// Why.
     pub why: Option<String>,
+}
+
+/// On a data node with `BARMAN_MODE=cloud`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchivingView {
+    /// Where to: `s3://bucket/path/server/`.
+    pub place: String,
+    /// The worker's word.
+    #[serde(flatten)]
+    pub health: ArchiveHealth,
     /// Files that wait to be archived.
     pub waiting: u64,
     /// Bytes in `pg_wal`.

@@ -13,7 +13,7 @@ mod peer;
 mod status;
 mod timing;
 
-pub use archiving::{ArchivingView, VerifiedView};
+pub use archiving::{ArchiveHealth, ArchivingView, VerifiedView};
 pub use drill::DrillView;
 pub use fault::{ExitCode, Fault};
 pub use history::{Fork, History, Switch};

@@ -18,12 +18,12 @@ pub(super) fn encode(view: Option<&ArchivingView>, now_ms: u64, out: &mut Out<'_
     out.gauges(
         ("archive_failing", SECONDS),
         "For how long archiving into the bucket has failed; 0 when it does not.",
-        one(view.failing_since_ms.map_or(0.0, age)),
+        one(view.health.failing_since_ms.map_or(0.0, age)),
     )?;
     out.gauges(
         ("archive_last_age", SECONDS),
         "Age of the last file that the worker archived.",
-        view.last_ms.map(|then| (Vec::new(), age(then))),
+        view.health.last_ms.map(|then| (Vec::new(), age(then))),
     )?;
     out.gauges(
         ("wal", BYTES),
@@ -33,7 +33,7 @@ pub(super) fn encode(view: Option<&ArchivingView>, now_ms: u64, out: &mut Out<'_
     out.counters(
         "archived_files",
         "Files that the worker has archived since it began.",
-        [(Vec::new(), view.archived)],
+        [(Vec::new(), view.health.archived)],
     )
 }
 

@@ -9,11 +9,12 @@ use super::board::now_ms;
 use super::survey::blocking;
 use super::world::World;
 use crate::config::{BarmanMode, Config, Kept};
-use crate::domain::{ArchivingView, Fault, human_bytes, human_duration};
+use crate::domain::{ArchiveHealth, ArchivingView, Fault, human_bytes, human_duration};
 use crate::s3::layout::Layout;
-use crate::s3::wal::{Answer, DIRECTORY, Errand, Health, ask, socket};
+use crate::s3::wal::{Answer, DIRECTORY, Errand, ask, socket};
 use crate::sys::{self, Changed, Format, Spec};
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,10 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What fails for so long is worth a warning; and again after so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 const REMIND: Duration = Duration::from_secs(600);
+/// Between two looks whether this is a primary now, and two tries to have the archive claimed.
+const SOON: Duration = Duration::from_secs(1);
+const CLAIM: Duration = Duration::from_secs(10);
+const CLAIM_REFUSED: Duration = Duration::from_secs(300);
 /// Files that wait are worth one, each time that they are twice as many.
 const MANY: u64 = 64;
 
@@ -116,12 +121,42 @@ async fn run(world: &World, again: bool) -> String {
         };
         drop(tokio::spawn(sys::pump(pipe, format)));
     }
-    let how = match child.wait().await {
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        never = claim(world) => match never {},
+    };
+    let how = match ended {
         Ok(exit) => exit.to_string(),
         Err(error) => error.to_string(),
     };
     world.show(|status| status.child(NAME, None, false, now_ms()));
     how
+}
+
+/// Has the worker claim the archive as soon as this node is the primary: a place that holds another cluster's WAL shows at
+/// the start, and not with the first segment, which may be hours away. A standby claims nothing: its primary does.
+async fn claim(world: &World) -> Infallible {
+    loop {
+        if !(world.is_open() && world.is_primary()) {
+            tokio::time::sleep(SOON).await;
+            continue;
+        }
+        let at = socket(&world.config().paths.run_dir);
+        let asked = blocking(move || Ok(ask(&at, &Errand::Claim).ok())).await;
+        let pause = match asked {
+            // It is ours as long as this worker lives: it remembers.
+            Ok(Some(Answer::Done)) => std::future::pending().await,
+            Ok(Some(Answer::Failed(fault))) if !fault.is_transient() => CLAIM_REFUSED,
+            // Two clusters that claim at the same moment both withdraw: they should not meet again.
+            Ok(Some(_)) => {
+                let id = world.memory().map_or(0, |m| m.system_id.0);
+                CLAIM + Duration::from_millis(id % 7 * 500)
+            }
+            // It does not listen yet.
+            Ok(None) | Err(_) => SOON,
+        };
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// A backup into the bucket, where there is none or the last one failed. Nothing is said where there is.
@@ -173,17 +208,12 @@ fn look(config: &Config) -> ArchivingView {
     // A worker that does not answer is restarted; what it knew is gone then.
     let health = match ask(&socket(&config.paths.run_dir), &Errand::Health) {
         Ok(Answer::Health(health)) => health,
-        Ok(_) | Err(_) => Health::default(),
+        Ok(_) | Err(_) => ArchiveHealth::default(),
     };
     let pg_wal = config.paths.pgdata.join("pg_wal");
     ArchivingView {
         place: String::new(),
-        archived: health.archived,
-        bytes: health.bytes,
-        last: health.last,
-        last_ms: health.last_ms,
-        failing_since_ms: health.failing_since_ms,
-        why: health.why,
+        health,
         waiting: waiting(&pg_wal),
         wal_bytes: sys::dir_size(&pg_wal).unwrap_or_default(),
         free_bytes: sys::fs_facts(&pg_wal).ok().map(|f| f.available),
@@ -216,7 +246,7 @@ impl Told {
             view.free_bytes.map_or_else(|| "?".to_owned(), human_bytes),
         );
         let ago = |then: u64| Duration::from_millis(now.saturating_sub(then));
-        match view.failing_since_ms {
+        match view.health.failing_since_ms {
             Some(since) if ago(since) >= PATIENCE => {
                 if self.failing_ms.is_none_or(|at| ago(at) >= REMIND) {
                     self.failing_ms = Some(now);
@@ -224,7 +254,7 @@ impl Told {
                         source = NAME,
                         "nothing was archived for {}: {}; WAL is kept here meanwhile: {kept}",
                         human_duration(ago(since)),
-                        view.why.as_deref().unwrap_or("?"),
+                        view.health.why.as_deref().unwrap_or("?"),
                     );
                 }
             }

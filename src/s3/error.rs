@@ -1,6 +1,6 @@
 //! What can go wrong with an object store.
 
-use crate::domain::Fault;
+use crate::domain::{Fault, WalName};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -146,6 +146,22 @@ pub enum S3Error {
         /// What should be there in any case.
         what: String,
     },
+    /// A backup needs WAL that nobody has: what is shipped of it could not be restored.
+    #[error(
+        "backup {backup} cannot be restored: WAL segment {first}{} that it needs {} neither in barman's archive nor in \
+         the bucket; bring back what is lost, or make a new backup and then `barman delete {server} {backup}`",
+        others(*.more), if *.more == 0 { "is" } else { "are" }
+    )]
+    Lacks {
+        /// Its id.
+        backup: String,
+        /// barman's name of the cluster.
+        server: String,
+        /// The first segment that is missing.
+        first: WalName,
+        /// How many more are.
+        more: u64,
+    },
     /// Something else is there, or not what is needed: a person decides.
     #[error("{0}")]
     Unfit(String),
@@ -174,6 +190,14 @@ pub enum S3Error {
     Bug(String),
 }
 
+/// ` and 3 more`; nothing for none.
+fn others(more: u64) -> String {
+    match more {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    }
+}
+
 /// `, tried for 30 s`; nothing after a single try.
 fn since(tried: &Duration) -> String {
     match tried.as_secs() {
@@ -194,7 +218,11 @@ impl S3Error {
             | Self::Pg(_) => true,
             Self::Refused { refusal, .. } => refusal.may_pass(),
             Self::Catalogue(error) => error.fault().is_transient(),
-            Self::Setting { .. } | Self::Damaged { .. } | Self::Unfit(_) | Self::Bug(_) => false,
+            Self::Setting { .. }
+            | Self::Damaged { .. }
+            | Self::Lacks { .. }
+            | Self::Unfit(_)
+            | Self::Bug(_) => false,
         }
     }
 
@@ -216,7 +244,7 @@ impl S3Error {
             }
             Self::Lost { .. } => Fault::Transient(format!("{text} (S3_ENDPOINT_URL)")),
             Self::File { .. } | Self::Gone { .. } | Self::Busy(_) => Fault::Transient(text),
-            Self::Damaged { .. } | Self::Unfit(_) => Fault::NeedsPerson(text),
+            Self::Damaged { .. } | Self::Lacks { .. } | Self::Unfit(_) => Fault::NeedsPerson(text),
             Self::Pg(error) => error.fault(),
             Self::Catalogue(error) => error.fault(),
             Self::Bug(_) => Fault::Bug(text),

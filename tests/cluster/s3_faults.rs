@@ -1,8 +1,8 @@
 //! A bad line to the bucket (issue 5 §4): while WAL and backups go in, and while a cluster comes back. Nothing is lost, and
 //! nothing ends early.
 
-use crate::docker::{BACKUP, Cluster, LONG, Node, eventually};
-use crate::s3::{Bucket, Fault, Proxy, Rule};
+use crate::docker::{Cluster, LONG, Node, eventually};
+use crate::s3::{Bucket, Fault, Proxy, Rule, first_backup};
 use std::time::Duration;
 
 /// A line that is written and forced out: its segment.
@@ -13,9 +13,7 @@ fn row(node: &Node, n: usize) -> String {
 
 fn primary(bucket: &Bucket, proxy: &Proxy, c: &Cluster) -> Node {
     let node = bucket
-        .give_through(proxy, c.master())
-        .env("BARMAN_MODE", "cloud")
-        .env("BARMAN_CLOUD_SERVER_NAME", "main")
+        .cloud(Some(proxy), "main", c.master())
         .env("S3_RETRY", "5s")
         .env("S3_PART_SIZE", "5MB")
         .open();
@@ -60,10 +58,7 @@ fn a_bad_line_loses_no_wal_and_no_backup() {
     let bucket = Bucket::start(&c);
     let proxy = bucket.proxy();
     let node = primary(&bucket, &proxy, &c);
-    eventually("the first backup", BACKUP, || {
-        let done = node.sh("pgnode backup list --json 2>/dev/null").out;
-        done.contains("\"DONE\"").then_some(())
-    });
+    first_backup(&node);
     let mut rows = 0;
     for fault in SENDING {
         proxy.fail(Rule::new(fault).method("PUT").key("/wals/").times(3));
@@ -153,10 +148,7 @@ fn a_cluster_comes_back_over_a_bad_line() {
     let bucket = Bucket::start(&c);
     let proxy = bucket.proxy();
     let node = primary(&bucket, &proxy, &c);
-    eventually("the first backup", BACKUP, || {
-        let done = node.sh("pgnode backup list --json 2>/dev/null").out;
-        done.contains("\"DONE\"").then_some(())
-    });
+    first_backup(&node);
     let last = (1..=12).map(|n| row(&node, n)).last().unwrap();
     archived(&bucket, "main", &last);
     node.kill("KILL");
@@ -168,10 +160,8 @@ fn a_cluster_comes_back_over_a_bad_line() {
     proxy.fail(gets(Fault::CutAnswer(500)).key("/wals/").after(2).times(3));
     proxy.fail(gets(Fault::FlipAnswer(500)).key("/wals/").after(5).times(2));
     let restored = bucket
-        .give_through(&proxy, c.node("pg7"))
+        .cloud(Some(&proxy), "again", c.node("pg7"))
         .env("REPMGR_NODE_ID", "7")
-        .env("BARMAN_MODE", "cloud")
-        .env("BARMAN_CLOUD_SERVER_NAME", "again")
         .env("PGNODE_RESTORE", "latest")
         .env("PGNODE_RESTORE_FROM", "s3/main")
         .env("S3_RETRY", "5s")

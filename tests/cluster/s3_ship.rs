@@ -125,6 +125,20 @@ fn a_plain_download_is_a_catalogue_again() {
     assert!(report["sent"].as_u64() >= Some(2), "{report}");
     let again = run(&bk, "wal-sync main");
     assert_eq!(again["sent"], 0, "{again}");
+    // A list and a segment that are not what they should be, of the right size and newer: only contents tell.
+    let keys = bucket.keys(&format!("{PATH}/main/wals/"));
+    let ends = |end: &str| keys.iter().find(|k| k.ends_with(end)).unwrap();
+    let wrong = [ends("xlog.db"), ends(&name)];
+    let right = wrong.map(|key| bucket.read(key).unwrap());
+    for key in wrong {
+        bucket.change(key, |bytes| bytes[0] ^= 1);
+    }
+    assert_eq!(run(&bk, "wal-sync main")["sent"], 0);
+    let dry = run(&bk, "wal-sync main --checksum --dry-run");
+    assert_eq!(dry["acts"].as_array().unwrap().len(), 2, "{dry}");
+    let report = run(&bk, "wal-sync main --checksum");
+    assert_eq!(report["sent"], 2, "{report}");
+    assert_eq!(wrong.map(|key| bucket.read(key).unwrap()), right);
     let listed = run(&bk, "base-ls main");
     assert_eq!(listed[0]["id"], id.as_str());
     assert_eq!(listed[0]["complete"], true);
@@ -354,4 +368,66 @@ fn what_barman_deletes_goes_and_an_empty_catalogue_deletes_nothing() {
     let ran = bk.sh("pgnode s3 wal-sync main");
     assert_eq!(ran.code, 78, "{}", ran.out);
     assert!(ran.out.contains("another cluster"), "{}", ran.out);
+}
+
+/// §2: what nobody could restore is no backup in the bucket either.
+#[test]
+fn a_backup_whose_wal_is_lost_is_not_shipped_and_does_not_stop_the_others() {
+    let c = Cluster::new("s3lack");
+    let bucket = Bucket::start(&c);
+    let _pg = master(&c);
+    let bk = bucket.give(host(&c, "bk1", "kept")).start();
+    let id = done(&bk, 1).pop().unwrap();
+    queued(&bk, &id);
+    let info = |id: &str| format!("{PATH}/main/meta/{id}-backup.info");
+    let begin = bk
+        .sh(&format!(
+            "sed -n 's/^begin_wal=//p' {HOME}/main/meta/{id}-backup.info"
+        ))
+        .ok();
+    let below = format!("main/wals/{}/{begin}", &begin[..16]);
+    bk.sh(&format!("mv {HOME}/{below} /tmp/lost")).ok();
+
+    let ran = bk.sh("pgnode s3 base-sync");
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(ran.out.contains(&begin), "{ran:?}");
+    assert_eq!(queue(&bk), [format!("{id}.error")]);
+    // Not even its files.
+    assert_eq!(
+        bucket.keys(&format!("{PATH}/main/base/")),
+        Vec::<String>::new()
+    );
+    eventually("status tells it", LONG, || {
+        bk.sh("pgnode status").out.contains(&begin).then_some(())
+    });
+
+    // The others go, nothing is deleted.
+    bk.sh("pgnode backup main --wait").ok();
+    let newer = done(&bk, 2).pop().unwrap();
+    let stray = format!("{PATH}/main/base/{newer}/stray");
+    bucket.write(&stray, b"x");
+    let ran = bk.sh("pgnode s3 full-sync main");
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(ran.out.contains(&begin), "{ran:?}");
+    let keys = bucket.keys(PATH);
+    assert!(
+        keys.contains(&info(&newer)) && keys.contains(&stray),
+        "{keys:?}"
+    );
+    assert!(!keys.contains(&info(&id)), "{keys:?}");
+
+    // That the bucket has it is enough.
+    bk.sh(&format!("mv /tmp/lost {HOME}/{below}")).ok();
+    run(&bk, "wal-sync main");
+    bk.sh(&format!("mv {HOME}/{below} /tmp/lost")).ok();
+    run(&bk, "base-sync --retry-errors");
+    assert!(
+        queue(&bk).contains(&format!("{id}.done")),
+        "{:?}",
+        queue(&bk)
+    );
+    assert!(bucket.keys(PATH).contains(&info(&id)));
+    let report = run(&bk, "full-sync main");
+    assert_eq!(report["deleted"], 1, "{report}");
+    assert!(!bucket.keys(PATH).contains(&stray));
 }

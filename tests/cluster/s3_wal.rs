@@ -1,36 +1,15 @@
 //! Archiving straight into the bucket: `BARMAN_MODE=cloud`.
 
-use crate::docker::{Cluster, LONG, Node, Plan, eventually};
-use crate::s3::{Bucket, Fault, PATH, Rule};
+use crate::docker::{Cluster, LONG, Node, eventually};
+use crate::s3::{Bucket, Fault, PATH, Rule, switch, wal_key};
 use serde_json::Value;
 
-/// Switches to a new segment, and says which one is complete now.
-fn switch(node: &Node) -> String {
-    node.psql("CREATE TABLE IF NOT EXISTS filler(t text)");
-    node.psql("INSERT INTO filler SELECT md5(i::text) FROM generate_series(1, 1000) i");
-    node.psql("SELECT pg_walfile_name(pg_switch_wal())")
-}
-
-fn key(server: &str, name: &str) -> String {
-    match name.ends_with(".history") {
-        true => format!("{PATH}/{server}/wals/{name}"),
-        false => format!("{PATH}/{server}/wals/{}/{name}", &name[..16]),
-    }
-}
-
 fn archived(bucket: &Bucket, server: &str, name: &str) -> String {
-    let key = key(server, name);
+    let key = wal_key(server, name);
     eventually(&format!("{name} in the bucket"), LONG, || {
         let keys = bucket.keys(&key);
         keys.into_iter().find(|k| *k == format!("{key}.zst"))
     })
-}
-
-fn cloud<'a>(bucket: &Bucket, plan: Plan<'a>) -> Plan<'a> {
-    bucket
-        .give(plan)
-        .env("BARMAN_MODE", "cloud")
-        .env("BARMAN_CLOUD_SERVER_NAME", "main")
 }
 
 fn fetch(node: &Node, words: &str) -> (i32, String) {
@@ -47,7 +26,7 @@ fn fetch(node: &Node, words: &str) -> (i32, String) {
 fn wal_goes_into_the_bucket_and_comes_back() {
     let c = Cluster::new("s3wal");
     let bucket = Bucket::start(&c);
-    let pg1 = cloud(&bucket, c.master()).open();
+    let pg1 = bucket.cloud(None, "main", c.master()).open();
     let first = switch(&pg1);
     let found = archived(&bucket, "main", &first);
     // Somebody else's tools read it.
@@ -143,7 +122,7 @@ fn wal_goes_into_the_bucket_and_comes_back() {
 fn another_cluster_is_refused() {
     let c = Cluster::new("s3claim");
     let bucket = Bucket::start(&c);
-    let pg1 = cloud(&bucket, c.master()).open();
+    let pg1 = bucket.cloud(None, "main", c.master()).open();
     let first = switch(&pg1);
     archived(&bucket, "main", &first);
     let marker = format!("{PATH}/main/pgnode.json");
@@ -153,12 +132,12 @@ fn another_cluster_is_refused() {
         (headers["etag"].clone(), headers["last-modified"].clone())
     };
     let before = [version(&marker), version(&segment)];
-    let other = cloud(&bucket, c.node("pg9")).open();
+    let other = bucket.cloud(None, "main", c.node("pg9")).open();
     // Far ahead of the first one: nothing but the claim keeps them out.
     let names: Vec<_> = (0..9).map(|_| switch(&other)).collect();
     other.wait_log("expected an empty archive at s3://pgnode/prod/main/");
     assert_eq!(before, [version(&marker), version(&segment)]);
-    assert!(bucket.keys(&key("main", &names[8])).is_empty());
+    assert!(bucket.keys(&wal_key("main", &names[8])).is_empty());
     // Also where barman-cloud made the archive, which leaves no marker.
     bucket.delete(&format!("{PATH}/main/pgnode.json"));
     let push = "pgnode wal-push /var/lib/postgresql/data/pg_wal/000000010000000000000001 2>&1";
@@ -178,9 +157,7 @@ fn the_bucket_may_be_away() {
     let bucket = Bucket::start(&c);
     let proxy = bucket.proxy();
     let pg1 = bucket
-        .give_through(&proxy, c.master())
-        .env("BARMAN_MODE", "cloud")
-        .env("BARMAN_CLOUD_SERVER_NAME", "main")
+        .cloud(Some(&proxy), "main", c.master())
         .env("S3_RETRY", "2s")
         .open();
     let first = switch(&pg1);
@@ -216,12 +193,10 @@ fn a_new_primary_goes_on_in_the_archive_and_the_old_one_does_not() {
     let bucket = Bucket::start(&c);
     let proxy = bucket.proxy();
     let pg1 = bucket
-        .give_through(&proxy, c.master())
-        .env("BARMAN_MODE", "cloud")
-        .env("BARMAN_CLOUD_SERVER_NAME", "main")
+        .cloud(Some(&proxy), "main", c.master())
         .env("S3_RETRY", "2s")
         .open();
-    let pg2 = cloud(&bucket, c.slave()).start();
+    let pg2 = bucket.cloud(None, "main", c.slave()).start();
     pg2.wait_streaming();
     let first = switch(&pg1);
     archived(&bucket, "main", &first);
@@ -241,7 +216,7 @@ fn a_new_primary_goes_on_in_the_archive_and_the_old_one_does_not() {
     proxy.refuse();
     let (one, two) = (switch(&pg1), switch(&pg1));
     pg2.wait_row("SELECT count(*) FROM filler", "6000");
-    assert!(bucket.keys(&key("main", &one)).is_empty());
+    assert!(bucket.keys(&wal_key("main", &one)).is_empty());
     pg1.kill("KILL");
     pg1.ended();
     pg2.psql("SELECT pg_promote()");
@@ -275,7 +250,7 @@ fn a_new_primary_goes_on_in_the_archive_and_the_old_one_does_not() {
         said.contains("timeline 1 was left at") && said.contains("=78"),
         "{said}"
     );
-    assert_eq!(bucket.read(&format!("{}.zst", key("main", &old))), None);
+    assert_eq!(bucket.read(&format!("{}.zst", wal_key("main", &old))), None);
 
     // It comes back as a standby.
     proxy.clear();
@@ -303,7 +278,7 @@ fn the_worker_stays_small() {
     let names: Vec<_> = (0..20).map(|_| switch(&pg1)).collect();
     proxy.clear();
     let server = pg1.psql("SHOW cluster_name");
-    let last = key(&server, names.last().unwrap());
+    let last = wal_key(&server, names.last().unwrap());
     eventually("all is archived", LONG, || {
         bucket
             .read(&last)

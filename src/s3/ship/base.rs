@@ -2,6 +2,7 @@
 
 use super::merge::Range;
 use super::send::blocking;
+use super::wals::At;
 use super::{Object, Ship};
 use crate::barman::{Backup, BackupStatus};
 use crate::s3::S3Error;
@@ -35,9 +36,12 @@ impl Ship {
     /// Ships one; `extra` is told what the bucket has of it that is not here.
     ///
     /// # Errors
-    /// It is not complete, or no longer there; the server refuses or does not answer.
+    /// It is not complete, or no longer there; [`S3Error::Lacks`]: nobody has WAL that it needs, and nothing of it is sent;
+    /// the server refuses or does not answer.
     pub async fn ship(&self, id: &str, extra: impl FnMut(Object)) -> Result<(), S3Error> {
         let backup = self.done(id).await?;
+        // Before much is sent that nobody could restore.
+        self.must_have_wals(&backup, At::Either).await?;
         let prefix = self.key(&format!("base/{id}/"));
         if !self.order.dry_run {
             self.sender.recall(&prefix).await?;
@@ -53,6 +57,9 @@ impl Ship {
         self.wals_of(&backup).await?;
         // Nothing of it has gone while it was read.
         let backup = self.done(id).await?;
+        if !self.order.dry_run {
+            self.must_have_wals(&backup, At::Bucket).await?;
+        }
         self.annotate(&backup).await
     }
 

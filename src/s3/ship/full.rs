@@ -26,15 +26,27 @@ impl Ship {
     /// Ships every complete backup, the archive, and deletes what the catalogue no longer has.
     ///
     /// # Errors
-    /// The server refuses or does not answer; a file cannot be read. Then nothing was deleted.
+    /// The server refuses or does not answer; a file cannot be read. A backup that lacks WAL is one at the end: the others
+    /// and the archive are there then. In all cases nothing was deleted.
     pub async fn full(&self) -> Result<Swept, S3Error> {
         let claimed = self.claim().await?;
         let mut extra: Vec<Object> = Vec::new();
+        let mut lacks = None;
         for backup in self.backups().await?.iter().filter(|b| b.is_done()) {
-            self.ship(&backup.id, |object| extra.push(object)).await?;
+            match self.ship(&backup.id, |object| extra.push(object)).await {
+                Err(error @ S3Error::Lacks { .. }) => {
+                    let why = crate::domain::Fault::chain(&error);
+                    (self.ear)(Act::Failed { why });
+                    lacks.get_or_insert(error);
+                }
+                shipped => shipped?,
+            }
         }
         self.ship_wals(drop).await?;
         self.refresh(|object| extra.push(object)).await?;
+        if let Some(error) = lacks {
+            return Err(error);
+        }
         // All that is kept is there now. Whose place it is was asked before; a dry run has not taken it.
         let theirs = self.theirs().await?;
         if theirs.is_some_and(|id| id != claimed) {

@@ -29,6 +29,7 @@ use super::layout::Layout;
 use super::store::Object;
 use super::{S3Error, Store};
 use crate::barman::{Backup, Server};
+use crate::config::Encryption;
 use merge::{Merge, Range, Side};
 use send::{Sender, add, blocking};
 use std::path::PathBuf;
@@ -226,18 +227,13 @@ impl Ship {
         self.sender.send(key, found).await
     }
 
-    /// Whether the file's contents are those that the server has marked. A mark that is no MD5 (SSE-KMS) says nothing:
-    /// then the times decide.
+    /// Whether the file's contents are those that the server has marked. A mark that is no MD5 says nothing: then the
+    /// times decide.
     async fn has_the_mark(&self, found: &Found, object: &Object) -> Result<bool, S3Error> {
-        let mark = object.etag.as_deref().unwrap_or_default();
-        let mark = mark.trim_matches('"').to_ascii_lowercase();
-        let (digest, parts) = match mark.split_once('-') {
-            Some((digest, _)) => (digest, true),
-            None => (mark.as_str(), false),
-        };
-        if digest.len() != 32 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let etag = object.etag.as_deref().unwrap_or_default();
+        let Some((mark, parts)) = md5(etag, &self.store().settings().encryption) else {
             return Ok(is_same(found, object, Rule::Time));
-        }
+        };
         let ours = match &found.what {
             What::Empty => send::etag(b""),
             What::Link(to) => send::etag(to.to_string_lossy().as_bytes()),
@@ -278,6 +274,19 @@ impl Ship {
         add(&self.tally.bytes, size);
         Ok(())
     }
+}
+
+/// The MD5 that a server's mark is, and whether it is that of parts; `None`: it says nothing of the contents. Marks of
+/// what is encrypted with SSE-KMS look like an MD5, and are none (Amazon S3, "Checking object integrity").
+fn md5(etag: &str, how: &Encryption) -> Option<(String, bool)> {
+    let mark = etag.trim_matches('"').to_ascii_lowercase();
+    let (digest, parts) = match mark.split_once('-') {
+        Some((digest, _)) => (digest, true),
+        None => (mark.as_str(), false),
+    };
+    let is_md5 = digest.len() == 32 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    let says = is_md5 && !matches!(how, Encryption::Kms { .. });
+    says.then_some((mark, parts))
 }
 
 /// Whether that can be seen without reading the file.
@@ -347,6 +356,21 @@ mod tests {
             modified: chrono::DateTime::from_timestamp(stored, 0).unwrap(),
         };
         (found, object)
+    }
+
+    #[test]
+    fn a_mark_that_is_no_md5_says_nothing() {
+        let digest = "5eb63bbbe01eeed093cb22bb8f5acdc3";
+        let plain = |etag: &str| md5(etag, &Encryption::Bucket);
+        let quoted = format!("\"{}\"", digest.to_uppercase());
+        assert_eq!(plain(&quoted), Some((digest.to_owned(), false)));
+        let parts = format!("{digest}-3");
+        assert_eq!(plain(&parts), Some((parts.clone(), true)));
+        for none in ["", "abc", &digest.replace('5', "z")] {
+            assert_eq!(plain(none), None, "{none}");
+        }
+        // It looks like one.
+        assert_eq!(md5(digest, &Encryption::Kms { key: None }), None);
     }
 
     #[test]

@@ -191,6 +191,19 @@ impl Store {
     /// # Errors
     /// As [`Store::get`]; it is larger.
     pub async fn read(&self, key: &str, most: u64) -> Result<Option<Bytes>, S3Error> {
+        let read = self.read_marked(key, most).await?;
+        Ok(read.map(|(bytes, _)| bytes))
+    }
+
+    /// As [`Store::read`], with the server's mark (ETag), without its quotes.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn read_marked(
+        &self,
+        key: &str,
+        most: u64,
+    ) -> Result<Option<(Bytes, String)>, S3Error> {
         let Some(mut body) = self.get(key).await? else {
             return Ok(None);
         };
@@ -200,16 +213,17 @@ impl Store {
                 why: format!("has {} bytes, more than {most}", body.size()),
             });
         }
+        let mark = body.etag().unwrap_or_default().trim_matches('"').to_owned();
         let size = usize::try_from(body.size()).unwrap_or(usize::MAX);
         if size < LARGE {
             let mut whole = Vec::with_capacity(size);
             self.fill(&mut body, &mut whole).await?;
-            return Ok(Some(Bytes::from(whole)));
+            return Ok(Some((Bytes::from(whole), mark)));
         }
         let mut whole = Pages::new(body.size())
             .map_err(|e| S3Error::Bug(format!("no {size} bytes of memory: {e}")))?;
         self.fill(&mut body, &mut whole).await?;
-        Ok(Some(Bytes::from_owner(whole)))
+        Ok(Some((Bytes::from_owner(whole), mark)))
     }
 
     async fn fill(&self, body: &mut Body, into: &mut impl io::Write) -> Result<(), S3Error> {

@@ -1,8 +1,8 @@
 //! Archiving ahead of the postmaster's requests. It asks for one file after the other and waits for each; meanwhile those that
 //! wait in `archive_status` are archived too, and their success is remembered until it asks for them.
 
-use super::{Agent, Health, Pushed};
-use crate::domain::Fault;
+use super::{Agent, Pushed};
+use crate::domain::{ArchiveHealth, Fault};
 use crate::s3::layout::{WalKind, kind};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,9 @@ struct State {
     ready: VecDeque<PathBuf>,
     listed: Option<Instant>,
     asked: Option<Instant>,
-    health: Health,
+    health: ArchiveHealth,
+    /// Since when the archive could not be claimed, milliseconds since the epoch, and why.
+    unclaimed: Option<(u64, String)>,
 }
 
 impl Ahead {
@@ -52,8 +54,30 @@ impl Ahead {
         &self.agent
     }
 
-    pub(super) fn health(&self) -> Health {
-        self.state().health.clone()
+    pub(super) fn health(&self) -> ArchiveHealth {
+        let state = self.state();
+        let mut health = state.health.clone();
+        // What the postmaster was told is newer.
+        if let (None, Some((since, why))) = (health.failing_since_ms, &state.unclaimed) {
+            (health.failing_since_ms, health.why) = (Some(*since), Some(why.clone()));
+        }
+        health
+    }
+
+    /// Sees to it that the archive is this cluster's before there is anything to archive, so that a wrong place shows at
+    /// once. What it came to counts until the postmaster has archived something.
+    pub(super) async fn claim(&self) -> Result<(), Fault> {
+        let claimed = self.agent.claim().await;
+        let claimed = claimed.map(drop).map_err(|e| e.fault());
+        let mut state = self.state();
+        state.unclaimed = match &claimed {
+            Ok(()) => None,
+            Err(fault) => {
+                let since = state.unclaimed.take().map_or_else(now_ms, |u| u.0);
+                Some((since, fault.why().to_owned()))
+            }
+        };
+        claimed
     }
 
     /// Archives the file that the postmaster asks for.
@@ -85,6 +109,9 @@ impl Ahead {
 
     fn judged(&self, result: &Result<(), Fault>) {
         let mut state = self.state();
+        if result.is_ok() {
+            state.unclaimed = None;
+        }
         let health = &mut state.health;
         match result {
             Ok(()) => (health.failing_since_ms, health.why) = (None, None),

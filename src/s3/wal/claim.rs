@@ -3,13 +3,15 @@
 //! An archive without a marker is claimed when it is first used, if it is empty or all that is in it is ours (archived by
 //! barman-cloud before). S3 has no lock: conditional writes are ignored by some servers, so that two clusters could both write
 //! the marker. Therefore each first puts a note of its own name, then lists all notes, then reads the marker
-//! again, and writes the marker only if it saw no other's note and no marker:
+//! again, and writes the marker only if it saw no other cluster's note and no marker:
 //!
 //! - Both notes are put before either lists: both see two notes, both withdraw, and try again later.
 //! - One lists before the other's note is put: then the other, which lists after that, sees the first one's note and
 //!   withdraws; or the note is gone already, which happens after the marker is written, and it reads the marker after its LIST.
 //!
-//! So there is never more than one that writes. A note that a kill has left stops others, not its own cluster.
+//! So never more than one cluster writes. A cluster may claim several times at once (the worker, a backup): no try has another's
+//! note, because whoever withdraws takes his own away, and that of a sibling which goes on must stay. A note that a kill has
+//! left stops others, not its own cluster, and goes when that has its marker.
 
 use super::look::Stored;
 use super::{Archive, SystemId};
@@ -109,20 +111,30 @@ impl Archive {
     /// # Errors
     /// [`S3Error::Unfit`]: it is another's, or there is none at all; else as [`Archive::claimed`].
     pub async fn must_be_of(&self, cluster: SystemId) -> Result<(), S3Error> {
-        let found = match self.claimed().await? {
-            Some(claim) => Identity::Of(claim.cluster),
-            None => self.identity().await?,
-        };
-        match found {
-            Identity::Of(theirs) if theirs == cluster => Ok(()),
-            Identity::Of(theirs) => Err(S3Error::Unfit(format!(
+        match self.owner().await? {
+            Some(theirs) if theirs == cluster => Ok(()),
+            Some(theirs) => Err(S3Error::Unfit(format!(
                 "{} is the archive of cluster {theirs}, not of {cluster}",
                 self.uri()
             ))),
-            Identity::Empty => Err(S3Error::Unfit(format!(
+            None => Err(S3Error::Unfit(format!(
                 "there is nothing at {}: not even what belongs to an archive; is S3_BUCKET_URI right?",
                 self.uri()
             ))),
+        }
+    }
+
+    /// Whose the archive is, by its marker or by what is in it; `None`: nothing is there. Nothing is written.
+    ///
+    /// # Errors
+    /// [`S3Error::Unfit`]: something is there that does not tell; else as [`Archive::claimed`].
+    pub async fn owner(&self) -> Result<Option<SystemId>, S3Error> {
+        if let Some(claim) = self.claimed().await? {
+            return Ok(Some(claim.cluster));
+        }
+        match self.identity().await? {
+            Identity::Empty => Ok(None),
+            Identity::Of(cluster) => Ok(Some(cluster)),
             Identity::Unknown(key) => Err(S3Error::Unfit(format!(
                 "{} does not say whose archive it is: there is {key}",
                 self.uri()
@@ -131,40 +143,63 @@ impl Archive {
     }
 
     async fn write_claim(&self, ours: Claim) -> Result<Claim, S3Error> {
+        let own = format!("{}{NOTE}{}", self.layout.all(), ours.cluster);
+        let note = format!("{own}.{}", nonce()?);
+        let claimed = self.write_after_note(ours, &own, &note).await;
+        if claimed.is_err() {
+            // It should not stop others. Where it cannot be deleted the first error says why.
+            drop(self.store.delete(&[note]).await);
+        }
+        claimed
+    }
+
+    /// `own` is what the names of all notes of this cluster begin with.
+    async fn write_after_note(&self, ours: Claim, own: &str, note: &str) -> Result<Claim, S3Error> {
         let all = self.layout.all();
-        let note = format!("{all}{NOTE}{}", ours.cluster);
         let put = async |key: &str, text: String| {
             self.store.put(key, Bytes::from(text), Label::Plain).await
         };
-        put(&note, "A cluster is claiming this archive.\n".to_owned()).await?;
+        put(note, "A cluster is claiming this archive.\n".to_owned()).await?;
         let notes = self
             .store
             .list(&Walk::below(format!("{all}{NOTE}")))
             .await?;
-        let other = notes.objects.iter().find(|o| o.key != note);
-        let marker = self.claimed().await?;
-        if let (None, None) = (other, marker) {
-            let text = Marker {
-                system_id: ours.cluster.to_string(),
-                segment_size: ours.segment_size,
-            };
-            let text = serde_json::to_string(&text).map_err(|e| S3Error::Bug(e.to_string()))?;
-            put(&format!("{all}{MARKER}"), format!("{text}\n")).await?;
-            tracing::info!(
-                "{} is the archive of cluster {} now",
-                self.uri(),
-                ours.cluster
-            );
-        }
-        self.store.delete(&[note]).await?;
-        match (marker, other) {
-            (Some(theirs), _) => self.compare(ours, theirs),
+        let (siblings, others): (Vec<_>, Vec<_>) = notes
+            .objects
+            .iter()
+            .map(|o| &o.key)
+            .partition(|key| is_of(own, key));
+        match (self.claimed().await?, others.first()) {
+            (Some(theirs), _) => {
+                let ours = self.compare(ours, theirs)?;
+                self.store.delete(&[note.to_owned()]).await?;
+                Ok(ours)
+            }
             (None, Some(other)) => Err(S3Error::Busy(format!(
                 "another cluster claims {} at this moment; if there is none, delete {}",
                 self.uri(),
-                self.store.uri(&other.key)
+                self.store.uri(other)
             ))),
-            (None, None) => Ok(ours),
+            (None, None) => {
+                let text = Marker {
+                    system_id: ours.cluster.to_string(),
+                    segment_size: ours.segment_size,
+                };
+                let text = serde_json::to_string(&text).map_err(|e| S3Error::Bug(e.to_string()))?;
+                put(&format!("{all}{MARKER}"), format!("{text}\n")).await?;
+                tracing::info!(
+                    "{} is the archive of cluster {} now",
+                    self.uri(),
+                    ours.cluster
+                );
+                // The marker speaks for all of them now.
+                let mut notes: Vec<String> = siblings.into_iter().cloned().collect();
+                notes.push(note.to_owned());
+                notes.sort_unstable();
+                notes.dedup();
+                self.store.delete(&notes).await?;
+                Ok(ours)
+            }
         }
     }
 
@@ -250,6 +285,19 @@ impl Archive {
     }
 }
 
+/// Whether a note is one of the cluster whose notes begin so. Those of earlier versions end there.
+fn is_of(own: &str, key: &str) -> bool {
+    let rest = key.strip_prefix(own);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// A name that no other try has.
+fn nonce() -> Result<String, S3Error> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|e| S3Error::Bug(format!("no random number: {e}")))?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(random)))
+}
+
 #[derive(Default)]
 struct Wals {
     segments: Vec<Stored>,
@@ -263,4 +311,19 @@ enum Identity {
     Of(SystemId),
     /// Something is there, and does not tell.
     Unknown(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clusters_notes_are_not_those_of_another_whose_number_begins_alike() {
+        let own = "main/pgnode.claim.75";
+        assert!(is_of(own, "main/pgnode.claim.75"));
+        assert!(is_of(own, "main/pgnode.claim.75.00ff"));
+        assert!(!is_of(own, "main/pgnode.claim.750.00ff"));
+        assert!(!is_of(own, "main/pgnode.claim.7"));
+        assert_ne!(nonce().unwrap(), nonce().unwrap());
+    }
 }

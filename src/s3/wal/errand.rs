@@ -1,6 +1,6 @@
 //! What the postmaster's commands ask of the worker: one line of JSON over a Unix socket, and lines back until the answer.
 
-use crate::domain::Fault;
+use crate::domain::{ArchiveHealth, Fault};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -41,6 +41,8 @@ pub enum Errand {
         /// For a standby, which does not wait.
         standby: bool,
     },
+    /// Take the archive for this cluster, or find out whose it is: before there is anything to archive.
+    Claim,
     /// Say how it is.
     Health,
 }
@@ -58,24 +60,7 @@ pub enum Answer {
     /// It failed.
     Failed(Fault),
     /// How it is.
-    Health(Health),
-}
-
-/// How archiving goes, as the worker has seen it since it began.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
-    /// Files that were archived.
-    pub archived: u64,
-    /// Bytes that they have in the bucket.
-    pub bytes: u64,
-    /// The last one.
-    pub last: Option<String>,
-    /// When that was, milliseconds since the epoch.
-    pub last_ms: Option<u64>,
-    /// Since when the postmaster's requests fail, milliseconds since the epoch.
-    pub failing_since_ms: Option<u64>,
-    /// Why.
-    pub why: Option<String>,
+    Health(ArchiveHealth),
 }
 
 /// Asks the worker, and waits as long as it says that it works.

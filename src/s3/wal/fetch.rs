@@ -100,7 +100,7 @@ impl Archive {
             return Ok(true);
         };
         let held = room.take(only.size).await?;
-        let Some(packed) = self.store.read(&only.key, LARGEST + LARGEST / 8).await? else {
+        let Some(packed) = self.whole(only, LARGEST + LARGEST / 8).await? else {
             return Err(S3Error::Busy(format!("{name} was there and is gone")));
         };
         let format = only.format;

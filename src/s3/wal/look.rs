@@ -7,10 +7,14 @@ use crate::s3::layout::{WalKey, WalKind};
 use crate::s3::store::Walk;
 use crate::s3::{S3Error, codec};
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 use std::collections::BTreeSet;
 
 /// No history, label or anything else that is small has more bytes, packed or not.
 pub(super) const SMALL: u64 = 1 << 20;
+
+/// How often something is read until its contents are certain.
+const READS: usize = 3;
 
 /// How a reserved number's history begins: a timeline that was not begun (`pg::reserve_timelines`).
 const RESERVED: &[u8] = b"# no timeline";
@@ -54,11 +58,44 @@ impl Archive {
     /// [`S3Error::Damaged`]: it cannot be unpacked; else as [`crate::s3::Store::get`].
     pub async fn contents(&self, stored: &Stored, most: u64) -> Result<Option<Vec<u8>>, S3Error> {
         // What does not get smaller gets a little larger.
-        let packed = self.store.read(&stored.key, most + most / 8 + 4096).await?;
-        let Some(packed) = packed else {
+        let Some(packed) = self.whole(stored, most + most / 8 + 4096).await? else {
             return Ok(None);
         };
         self.unpack(stored, packed, most).await.map(Some)
+    }
+
+    /// An object as it is stored, of at most `most` bytes; `None`: it is gone.
+    ///
+    /// What is packed has a checksum of its own. Of what is not, only the server's mark tells a byte that was changed on the
+    /// way, and PostgreSQL would take it for the end of the WAL. The mark may be no MD5 (SSE-KMS): then it counts that the
+    /// same comes twice.
+    ///
+    /// # Errors
+    /// [`S3Error::Damaged`]: it comes otherwise each time; else as [`crate::s3::Store::get`].
+    pub(super) async fn whole(&self, stored: &Stored, most: u64) -> Result<Option<Bytes>, S3Error> {
+        let mut before = None;
+        for _ in 0..READS {
+            let Some((bytes, mark)) = self.store.read_marked(&stored.key, most).await? else {
+                return Ok(None);
+            };
+            if stored.format != Format::None {
+                return Ok(Some(bytes));
+            }
+            let own = bytes.clone();
+            let digest = tokio::task::spawn_blocking(move || digest(&own));
+            let digest = digest.await.map_err(|e| S3Error::Bug(e.to_string()))?;
+            if digest.eq_ignore_ascii_case(&mark) || before.as_deref() == Some(digest.as_str()) {
+                return Ok(Some(bytes));
+            }
+            tracing::debug!("{} came with the digest {digest}, not {mark}", stored.key);
+            before = Some(digest);
+        }
+        Err(S3Error::Damaged {
+            key: self.store.uri(&stored.key),
+            why: format!(
+                "came otherwise each of {READS} times: the line to the server changes bytes"
+            ),
+        })
     }
 
     async fn unpack(&self, stored: &Stored, packed: Bytes, most: u64) -> Result<Vec<u8>, S3Error> {
@@ -166,6 +203,12 @@ impl Archive {
         wanted.retain(|name| !there.contains(&name.to_string()));
         Ok(wanted)
     }
+}
+
+/// The MD5 in hexadecimal digits, as a server marks what is stored whole.
+fn digest(bytes: &[u8]) -> String {
+    let digest = Md5::digest(bytes);
+    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Whether it only holds a number's place.

@@ -16,7 +16,7 @@ mod worker;
 
 pub use agent::{Agent, Patience};
 pub use claim::{Claim, MARKER};
-pub use errand::{Answer, DIRECTORY, Errand, Health, ask, socket};
+pub use errand::{Answer, DIRECTORY, Errand, ask, socket};
 pub use fetch::{Fetched, is_reservation};
 pub use look::Stored;
 pub use push::Pushed;

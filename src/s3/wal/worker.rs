@@ -155,6 +155,13 @@ impl Worker {
                     Err(fault) => Answer::Failed(fault),
                 }
             }
+            Errand::Claim => match self.ahead.claim().await {
+                Ok(()) => Answer::Done,
+                Err(fault) => {
+                    tracing::error!("{}", fault.why());
+                    Answer::Failed(fault)
+                }
+            },
             Errand::Health => Answer::Health(self.ahead.health()),
         }
     }

@@ -18,7 +18,7 @@ mod tls;
 pub(crate) use proxy::{Fault, Proxy, Rule, Seen};
 pub(crate) use tls::Tls;
 
-use crate::docker::{Cluster, LONG, Node, Plan, Ran, docker, eventually};
+use crate::docker::{BACKUP, Cluster, LONG, Node, Plan, Ran, docker, eventually};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -138,6 +138,21 @@ impl Bucket {
         let env = self.env_at(&proxy.url());
         env.iter()
             .fold(plan, |plan, (name, value)| plan.env(name, value))
+    }
+
+    /// A node that archives into the bucket under that name; through the proxy only, where there is one.
+    pub(crate) fn cloud<'a>(
+        &self,
+        proxy: Option<&Proxy>,
+        server: &str,
+        plan: Plan<'a>,
+    ) -> Plan<'a> {
+        let plan = match proxy {
+            Some(proxy) => self.give_through(proxy, plan),
+            None => self.give(plan),
+        };
+        plan.env("BARMAN_MODE", "cloud")
+            .env("BARMAN_CLOUD_SERVER_NAME", server)
     }
 
     /// `S3_BUCKET_URI`.
@@ -334,6 +349,31 @@ impl Bucket {
             .parse()
             .ok()?;
         Some((code, body))
+    }
+}
+
+/// Waits until the first backup is complete, which a node makes by itself.
+#[track_caller]
+pub(crate) fn first_backup(node: &Node) {
+    eventually("the first backup", BACKUP, || {
+        let done = node.sh("pgnode backup list --json 2>/dev/null").out;
+        done.contains("\"DONE\"").then_some(())
+    });
+}
+
+/// Switches to a new segment, and says which one is complete now.
+#[track_caller]
+pub(crate) fn switch(node: &Node) -> String {
+    node.psql("CREATE TABLE IF NOT EXISTS filler(t text)");
+    node.psql("INSERT INTO filler SELECT md5(i::text) FROM generate_series(1, 1000) i");
+    node.psql("SELECT pg_walfile_name(pg_switch_wal())")
+}
+
+/// Where a file of the archive is in the bucket, without what its codec adds.
+pub(crate) fn wal_key(server: &str, name: &str) -> String {
+    match name.ends_with(".history") {
+        true => format!("{PATH}/{server}/wals/{name}"),
+        false => format!("{PATH}/{server}/wals/{}/{name}", &name[..16]),
     }
 }
 

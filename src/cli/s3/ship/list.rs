@@ -1,6 +1,6 @@
 //! `pgnode s3 base-ls`.
 
-use super::Desk;
+use super::desk::Desk;
 use crate::barman::Keep;
 use crate::cli::table::{lines, wide};
 use crate::cli::{say, status::at};

@@ -100,9 +100,14 @@ impl Proxy {
 
     /// No rule counts any more, what is stalled is cut, connections are accepted.
     pub(crate) fn clear(&self) {
-        self.shared.state().rules.clear();
-        self.shared.cleared.send_modify(|n| *n += 1);
+        self.release([]);
         self.listen(true);
+    }
+
+    /// What is held passes, what is stalled is cut; from now on these rules count, and no others.
+    pub(crate) fn release(&self, then: impl IntoIterator<Item = Rule>) {
+        self.shared.state().rules = then.into_iter().collect();
+        self.shared.cleared.send_modify(|n| *n += 1);
     }
 
     /// Cuts all connections and refuses new ones, until [`Proxy::clear`].
@@ -278,6 +283,9 @@ async fn answered(
             return Err(cut());
         }
         Some(Fault::Late(delay)) => tokio::time::sleep(delay).await,
+        Some(Fault::Held) => {
+            cleared.changed().await.ok();
+        }
         _ => {}
     }
     let (of_request, of_answer) = shapes(fault);
@@ -338,5 +346,11 @@ fn refusal(status: u16, code: &str, path: &str, head: bool) -> Answer {
     answer
         .headers_mut()
         .insert("content-type", HeaderValue::from_static("application/xml"));
+    if code == "RequestTimeTooSkewed" {
+        // What such a server's clock says.
+        let theirs = chrono::Utc::now() - chrono::TimeDelta::hours(2);
+        let date = theirs.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        answer.headers_mut().insert("date", date.parse().unwrap());
+    }
     answer
 }

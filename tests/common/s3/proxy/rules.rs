@@ -16,6 +16,8 @@ pub(crate) enum Fault {
     Unanswered,
     /// The request waits so long before the server hears of it.
     Late(Duration),
+    /// The request waits until [`Proxy::clear`], and passes then.
+    Held,
     /// The connection ends, on both sides, after so many bytes of the request's body.
     CutRequest(u64),
     /// The rest of the request's body is not taken.
