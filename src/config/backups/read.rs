@@ -290,7 +290,7 @@ impl Reader {
             raw.pgnode_drill_dir.as_deref(),
             directories::directory,
         );
-        let own = dir.clone().flatten();
+        let own = dir.clone().flatten().is_some();
         let dir = dir.and_then(|given| {
             // Without a barman a drill is postgres's, and barman's directory is not.
             let cloud = raw.barman_mode.as_deref() == Some("cloud");
@@ -301,9 +301,10 @@ impl Reader {
             let below = || paths.map(|p| home(p).join(".drill"));
             self.or_derive(&table::PGNODE_DRILL_DIR, given, "BARMAN_BACKUP_DIR", below)
         });
-        // The derived one is inside a directory that was checked.
-        if let (Some(dir), Some(paths)) = (own, paths)
-            && (dir.starts_with(&paths.pgdata) || paths.pgdata.starts_with(&dir))
+        // The derived one is inside PGDATA where that is all of PGNODE_DATA_DIR: no matter, unless drills are wanted.
+        let wanted = own || matches!(schedule, Some(Some(_)));
+        if let (Some(dir), Some(paths)) = (dir.as_ref().filter(|_| wanted), paths)
+            && (dir.starts_with(&paths.pgdata) || paths.pgdata.starts_with(dir))
         {
             let rule = "is PGDATA, or inside it, or holds it: a drill empties its directory";
             self.wrong(&table::PGNODE_DRILL_DIR, dir.to_str(), rule);

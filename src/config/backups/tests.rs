@@ -165,4 +165,19 @@ fn a_drill_stays_away_from_the_data() {
     }
     let dir = load(&[]).unwrap().drill.dir;
     assert_eq!(dir, PathBuf::from("/home/barman/data/.drill"));
+    // Beside the data there may be no room beside them.
+    let bucket = [
+        ("BARMAN_MODE", "cloud"),
+        ("S3_BUCKET_URI", "s3://backups"),
+        ("S3_ACCESS_KEY_ID", "id"),
+        ("S3_SECRET_ACCESS_KEY", "key"),
+        ("PGNODE_DATA_DIR", "/srv/pg"),
+        ("PGDATA", "/srv/pg"),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| load(&[bucket.as_slice(), more].concat());
+    assert!(with(&[]).is_ok());
+    let schedule = ("PGNODE_DRILL_SCHEDULE", "0 5 * * 0");
+    let error = with(&[schedule]).unwrap_err();
+    assert!(error.contains("PGNODE_DRILL_DIR"), "{error}");
+    assert!(with(&[schedule, ("PGNODE_DRILL_DIR", "/srv/drill")]).is_ok());
 }
