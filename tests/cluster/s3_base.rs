@@ -3,6 +3,7 @@
 use crate::docker::{BACKUP, Cluster, LONG, Node, Plan, Ran, docker_with, eventually};
 use crate::s3::{Bucket, Seen};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 fn verb(node: &Node, words: &str) -> Ran {
     node.sh(&format!("pgnode backup {words}"))
@@ -300,7 +301,8 @@ fn a_standby_makes_none_and_cron_makes_one_where_it_is_due() {
     assert_eq!(ids(&node).len(), before.len() + 1);
 }
 
-/// SHA-256 and name of each file, as `sha256sum --check` reads them, from the list that lies beside a backup.
+/// SHA-256 and name of each file, as `sha256sum --check` reads them, from the list that lies beside a backup. What comes
+/// last under a name counts: settings that lie outside of the data directory come after those inside, as barman-cloud has it.
 fn sums(bucket: &Bucket, base: &str) -> String {
     let list = bucket
         .text(&format!("{base}/pgnode_manifest.jsonl"))
@@ -309,8 +311,12 @@ fn sums(bucket: &Bucket, base: &str) -> String {
         .lines()
         .map(|l| serde_json::from_str::<Value>(l).unwrap());
     let files = lines.filter_map(|l| l.get("file").cloned());
-    let line = |f: Value| format!("{}  {}\n", text(&f["sha256"]), text(&f["path"]));
-    files.map(line).collect()
+    let sums: BTreeMap<String, String> = files
+        .map(|f| (text(&f["path"]), text(&f["sha256"])))
+        .collect();
+    sums.iter()
+        .map(|(path, sum)| format!("{sum}  {path}\n"))
+        .collect()
 }
 
 #[test]

@@ -270,6 +270,7 @@ fn the_worker_stays_small() {
     let pg1 = bucket
         .give_through(&proxy, c.master())
         .env("BARMAN_MODE", "cloud")
+        .env("BARMAN_CLOUD_SERVER_NAME", "main")
         .env("S3_COMPRESSION", "none")
         .env("S3_MAX_PARALLEL", "4")
         .env("S3_RETRY", "1s")
@@ -277,8 +278,7 @@ fn the_worker_stays_small() {
     proxy.refuse();
     let names: Vec<_> = (0..20).map(|_| switch(&pg1)).collect();
     proxy.clear();
-    let server = pg1.psql("SHOW cluster_name");
-    let last = wal_key(&server, names.last().unwrap());
+    let last = wal_key("main", names.last().unwrap());
     eventually("all is archived", LONG, || {
         bucket
             .read(&last)
