@@ -161,6 +161,8 @@ impl Place {
     /// Leaves settings for `pgnode s3 wal-sync` of that catalogue.
     pub(crate) fn shipper(&self, name: &str) {
         let mut kept = kept(name, PLAIN, Format::None, None);
+        // /tmp/ours is postgres'.
+        kept.run_dir = format!("/tmp/shipper/{name}").into();
         kept.host = Some(KeptHost {
             home: "/tmp/barman".into(),
             servers: vec![name.into()],

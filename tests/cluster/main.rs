@@ -31,6 +31,7 @@ mod rejoin;
 mod restarts;
 mod restore;
 mod s3_base;
+mod s3_claim;
 mod s3_faults;
 mod s3_restore;
 mod s3_rig;

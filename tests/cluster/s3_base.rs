@@ -312,7 +312,10 @@ fn sums(bucket: &Bucket, base: &str) -> String {
         .map(|l| serde_json::from_str::<Value>(l).unwrap());
     let files = lines.filter_map(|l| l.get("file").cloned());
     let sums: BTreeMap<String, String> = files
-        .map(|f| (text(&f["path"]), text(&f["sha256"])))
+        .map(|f| {
+            let path = text(&f["path"]);
+            (path.trim_start_matches("./").to_owned(), text(&f["sha256"]))
+        })
         .collect();
     sums.iter()
         .map(|(path, sum)| format!("{sum}  {path}\n"))
