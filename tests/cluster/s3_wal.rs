@@ -1,7 +1,7 @@
 //! Archiving straight into the bucket: `BARMAN_MODE=cloud`.
 
 use crate::docker::{Cluster, LONG, Node, eventually};
-use crate::s3::{Bucket, Fault, PATH, Rule, switch, wal_key};
+use crate::s3::{Bucket, Fault, PATH, Rule, first_backup, switch, wal_key};
 use serde_json::Value;
 
 fn archived(bucket: &Bucket, server: &str, name: &str) -> String {
@@ -27,6 +27,8 @@ fn wal_goes_into_the_bucket_and_comes_back() {
     let c = Cluster::new("s3wal");
     let bucket = Bucket::start(&c);
     let pg1 = bucket.cloud(None, "main", c.master()).open();
+    // Its retention takes what lies before it.
+    first_backup(&pg1);
     let first = switch(&pg1);
     let found = archived(&bucket, "main", &first);
     // Somebody else's tools read it.
@@ -123,6 +125,8 @@ fn another_cluster_is_refused() {
     let c = Cluster::new("s3claim");
     let bucket = Bucket::start(&c);
     let pg1 = bucket.cloud(None, "main", c.master()).open();
+    // Its retention takes what lies before it.
+    first_backup(&pg1);
     let first = switch(&pg1);
     archived(&bucket, "main", &first);
     let marker = format!("{PATH}/main/pgnode.json");
