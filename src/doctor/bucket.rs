@@ -12,7 +12,7 @@ use crate::s3::store::Probe;
 use crate::s3::verify::{self, Report, Seen};
 use crate::s3::wal::{MARKER, cluster_of};
 use crate::s3::{Refusal, S3Error, Store};
-use crate::sys::{Spec, wall_time};
+use crate::sys::{Spec, now_ms};
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -200,10 +200,6 @@ fn owned(ours: SystemId, owner: Result<Option<SystemId>, S3Error>, tried: &str) 
         Err(error @ (S3Error::Unfit(_) | S3Error::Damaged { .. })) => theirs(&Fault::chain(&error)),
         Err(error) => silent(&error, tried),
     }
-}
-
-fn now_ms() -> u64 {
-    u64::try_from(wall_time().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The server said no: which setting, in its words.

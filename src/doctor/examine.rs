@@ -11,7 +11,7 @@ use crate::config::{Address, Config, Method};
 use crate::domain::Fault;
 use crate::render::RunFiles;
 use crate::s3::ship::{Kind, Queue};
-use crate::sys::{Account, Children, wall_time};
+use crate::sys::{Account, Children, now_ms};
 use std::sync::Arc;
 
 /// What an examination works with.
@@ -250,7 +250,7 @@ impl Doctor {
         }
         match keeper::backups(server).await {
             Ok(all) => {
-                let now = u64::try_from(wall_time().as_millis()).unwrap_or(u64::MAX);
+                let now = now_ms();
                 let limit = self.config.barman.habits.max_age;
                 let running = lock_is_held(&self.config, &cluster.name);
                 found.extend(judge::last_backup(&all, &cluster.name, limit, now, running));
@@ -285,7 +285,7 @@ impl Doctor {
             return findings;
         }
         let last = drill::read(&drill::records(&self.config), name);
-        let now = u64::try_from(wall_time().as_millis()).unwrap_or(u64::MAX);
+        let now = now_ms();
         vec![judge::drill_record(last.as_ref(), name, now)]
     }
 
@@ -296,7 +296,7 @@ impl Doctor {
         };
         let dir = drill::records(&self.config);
         if !order.full {
-            let now = u64::try_from(wall_time().as_millis()).unwrap_or(u64::MAX);
+            let now = now_ms();
             let last = drill::read(&dir, &cluster.name);
             return vec![judge::drill_record(last.as_ref(), &cluster.name, now)];
         }

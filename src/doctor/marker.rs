@@ -17,7 +17,7 @@ pub(super) async fn write(session: &Session) -> Result<Marker, PgError> {
     if getrandom::fill(&mut random).is_err() {
         random = crate::sys::wall_time().as_nanos().to_be_bytes();
     }
-    let token: String = random.iter().map(|b| format!("{b:02x}")).collect();
+    let token: String = crate::domain::hex(&random);
     let prune = "DELETE FROM pgnode.marker WHERE at < now() - make_interval(days => $1)";
     session
         .rows("removing old markers", prune, &[&KEPT_DAYS])

@@ -20,7 +20,7 @@ pub use history::{Fork, History, Switch};
 pub use host::{CheckView, FailedTask, HostView, KeptView, ShippingRun, ShippingView};
 pub use ids::{NodeId, NodeName, SystemId};
 pub use lsn::{Lsn, NotASegment, NotAnLsn, Timeline, WalName};
-pub use note::{human_bytes, human_duration, registered_conninfo};
+pub use note::{hex, human_bytes, human_duration, registered_conninfo};
 pub use peer::{PeerAnswer, PeerError, Unreachable};
 pub use status::{
     BackupView, BootStep, ChildView, ElectionView, Exposure, Health, LeaseView, MemberView,

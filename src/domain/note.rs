@@ -34,6 +34,12 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{}.{} {unit}", rest / 1024, rest % 1024 * 10 / 1024)
 }
 
+/// Bytes as hexadecimal digits, small letters.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// The conninfo that repmgr records for a node: what every other node connects with. No password:
 /// anybody who can read the table could read it. Dead peers are noticed within seconds. The value
 /// is quoted as libpq wants it.

@@ -7,6 +7,7 @@
 //! guessing the password.
 
 use crate::config::Secret;
+use crate::domain::hex;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
@@ -66,7 +67,7 @@ impl PeerKey {
     /// The signature of a body for whoever sent the nonce, in hexadecimal.
     #[must_use]
     pub fn sign(&self, label: &str, nonce: &Nonce, body: &[u8]) -> String {
-        to_hex(&self.mac(label, nonce, body).finalize().into_bytes())
+        hex(&self.mac(label, nonce, body).finalize().into_bytes())
     }
 
     /// Whether a signature is right; constant time over its bytes.
@@ -114,17 +115,8 @@ impl Nonce {
     /// As hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> String {
-        to_hex(&self.0)
+        hex(&self.0)
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|b| [b >> 4, b & 15])
-        .map(|n| char::from(DIGITS[usize::from(n)]))
-        .collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -158,7 +150,7 @@ mod tests {
         let tag = |key: &[u8], text: &[u8]| {
             let mut mac = keyed(key);
             mac.update(text);
-            to_hex(&mac.finalize().into_bytes())
+            hex(&mac.finalize().into_bytes())
         };
         assert_eq!(
             tag(b"Jefe", b"what do ya want for nothing?"),
@@ -173,7 +165,7 @@ mod tests {
         );
         // python3: hashlib.pbkdf2_hmac('sha256', b'iamrepmgr', b'pgnode peer key 1', 4096).hex()
         assert_eq!(
-            to_hex(&key("iamrepmgr").0),
+            hex(&key("iamrepmgr").0),
             "43c8f667e77b4243421866d4cbcf1558cc33d37cd3c0c1690534782b9d786739"
         );
     }

@@ -5,14 +5,13 @@
 //! postmaster archives until its very end, and a standby that rejoins fetches. It is killed with whatever is left when
 //! everything ends, which is after the postmaster.
 
-use super::board::now_ms;
 use super::survey::blocking;
 use super::world::World;
 use crate::config::{BarmanMode, Config, Kept};
 use crate::domain::{ArchiveHealth, ArchivingView, Fault, human_bytes, human_duration};
 use crate::s3::layout::Layout;
 use crate::s3::wal::{Answer, DIRECTORY, Errand, ask, socket};
-use crate::sys::{self, Changed, Format, Spec};
+use crate::sys::{self, Changed, Format, Spec, now_ms};
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::ffi::OsStr;

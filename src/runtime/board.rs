@@ -3,8 +3,9 @@
 
 use crate::domain::{BootStep, ExitCode, Exposure, Fault, Role, Status, human_duration};
 use crate::fsm::{Kind, Note, Rung, host};
+use crate::sys::now_ms;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The writer's end.
@@ -20,13 +21,6 @@ pub(super) struct Board {
     opened_once: bool,
     /// What the state waits for, told by its operation.
     progress: Option<String>,
-}
-
-/// Milliseconds since the epoch.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Board {

@@ -151,7 +151,7 @@ async fn write(world: &World) -> Result<(), Fault> {
     );
     let owner = world.file_owner();
     let fenced = Fenced {
-        since_ms: super::board::now_ms(),
+        since_ms: crate::sys::now_ms(),
     };
     let text = serde_json::to_vec_pretty(&fenced)
         .map_err(|e| Fault::Bug(format!("the fence cannot be written down: {e}")))?;

@@ -2,7 +2,6 @@
 //! backup that lost its WAL is found before it is needed. Also the drills that were made here, shown.
 
 use super::archiver::archives;
-use super::board::now_ms;
 use super::chores;
 use super::world::World;
 use crate::config::Config;
@@ -10,6 +9,7 @@ use crate::domain::{Fault, VerifiedView};
 use crate::s3::source::Bucket;
 use crate::s3::verify::{judge, look};
 use crate::s3::{S3Error, Store};
+use crate::sys::now_ms;
 use std::sync::Arc;
 use std::time::Duration;
 

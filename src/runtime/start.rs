@@ -1,6 +1,6 @@
 //! From a validated configuration to a running loop.
 
-use super::board::{Board, now_ms};
+use super::board::Board;
 use super::host;
 use super::machine::{self, Started};
 use super::world::World;
@@ -10,7 +10,7 @@ use crate::fsm::Kind;
 use crate::http::{self, Beat, PeerKey, Shown, SystemClock};
 use crate::render::RunFiles;
 use crate::sys::{
-    Accounts, Children, Layout, Received, Signal, Signals, Spec, ensure_dir, is_pid_1,
+    Accounts, Children, Layout, Received, Signal, Signals, Spec, ensure_dir, is_pid_1, now_ms,
 };
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use super::conversion;
 use super::world::World;
 use crate::config::Address;
-use crate::domain::{Fault, PeerReport};
+use crate::domain::{Fault, PeerReport, hex};
 use crate::plan::authority::{
     Claim, Reason, Verdict, may_create, may_open, may_rejoin, may_restore,
 };
@@ -254,10 +254,6 @@ pub(super) fn salt() -> Result<String, Fault> {
     getrandom::fill(&mut bytes)
         .map_err(|e| Fault::Transient(format!("no random numbers from the system: {e}")))?;
     Ok(hex(&bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 async fn read_memory(world: &World) -> Result<Option<Memory>, Fault> {

@@ -5,7 +5,6 @@
 //! whoever makes it, begins with it. Written just before, the checkpointer might still be busy with
 //! something else when the first commit asks it.
 
-use super::board::now_ms;
 use super::elector::now;
 use super::survey::blocking;
 use super::world::World;
@@ -14,7 +13,7 @@ use crate::domain::{Fault, Moment, NodeId, Role, SynchronousView, human_duration
 use crate::pg::{PgView, Session};
 use crate::plan::synchronous::{self as plan, Force, Other, Standing};
 use crate::render::{RunFiles, synchronous_conf};
-use crate::sys::{self, Changed};
+use crate::sys::{self, Changed, now_ms};
 use std::time::Duration;
 
 /// Between two reminders that too few standbys stream.

@@ -3,6 +3,7 @@
 pub mod base;
 mod error;
 pub mod layout;
+mod mark;
 mod pages;
 pub mod ship;
 pub mod source;

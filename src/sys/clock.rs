@@ -19,3 +19,9 @@ pub fn boot_time() -> Duration {
 pub fn wall_time() -> Duration {
     read(ClockId::CLOCK_REALTIME)
 }
+
+/// The time of day, in milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> u64 {
+    crate::domain::millis(wall_time())
+}

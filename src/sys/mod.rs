@@ -25,7 +25,7 @@ pub use account::{Account, Accounts};
 pub use children::{
     Child, ChildError, Children, Exit, Finished, Input, Spec, become_program, is_pid_1,
 };
-pub use clock::{boot_time, wall_time};
+pub use clock::{boot_time, now_ms, wall_time};
 pub use cronrun::{CrontabError, Surroundings, run_crontab};
 pub use crontab::{BadLine, Job, Schedule, next_after, parse as parse_crontab};
 pub use disk::{

@@ -1,11 +1,12 @@
 //! `pgnode backup keep` and `delete`. What barman would refuse, or do beyond what was said, is told before
 //! anything is done.
 
-use super::view::{BackupShown, json as as_json, now_ms};
+use super::view::{BackupShown, json as as_json};
 use super::{Desk, fault};
 use crate::barman::{Backup, Keep, Kind};
 use crate::cli::{note, say};
 use crate::domain::{ExitCode, Fault, human_bytes};
+use crate::sys::now_ms;
 use serde::Serialize;
 
 pub(super) async fn keep(

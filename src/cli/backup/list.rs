@@ -1,12 +1,13 @@
 //! `pgnode backup list`.
 
 use super::fault;
-use super::view::{BackupShown, json as as_json, now_ms};
+use super::view::{BackupShown, json as as_json};
 use crate::barman::Server;
 use crate::cli::status::{at, ms};
 use crate::cli::table::{lines, wide};
 use crate::doctor::drill::failed_drills;
 use crate::domain::{Fault, human_bytes};
+use crate::sys::now_ms;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use std::io::IsTerminal as _;
 use std::path::Path;

@@ -1,11 +1,12 @@
 //! `pgnode backup show`.
 
 use super::fault;
-use super::view::{BackupShown, json as as_json, now_ms};
+use super::view::{BackupShown, json as as_json};
 use crate::barman::Server;
 use crate::cli::status::{at, ms};
 use crate::doctor::drill::failed_drills;
 use crate::domain::{Fault, human_bytes};
+use crate::sys::now_ms;
 use std::path::Path;
 
 /// The text about one backup. One whose metadata are not understood is shown too.

@@ -1,6 +1,6 @@
 //! `pgnode backup`: makes one, and says how far it is.
 
-use super::view::{BackupShown, json, now_ms};
+use super::view::{BackupShown, json};
 use super::{Desk, fault, primary};
 use crate::barman::{self, Backup, BackupStatus, BarmanError, Kind};
 use crate::cli::progress::Progress;
@@ -9,7 +9,7 @@ use crate::cli::{note, say};
 use crate::config::Method;
 use crate::domain::{ExitCode, Fault, human_bytes};
 use crate::pg::Session;
-use crate::sys::dir_size;
+use crate::sys::{dir_size, now_ms};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 //! WAL replayed.
 
 use super::guard::Life;
-use super::perform::{Ended, checksums, ms, now_ms};
+use super::perform::{Ended, checksums, ms};
 use super::scratch::Scratch;
 use super::{Flaw, record, server};
 use crate::config::{Format, Kept};
@@ -13,6 +13,7 @@ use crate::s3::source::Bucket;
 use crate::s3::verify::{judge, look};
 use crate::s3::{S3Error, Store};
 use crate::sys;
+use crate::sys::now_ms;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

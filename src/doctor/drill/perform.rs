@@ -10,15 +10,11 @@ use crate::doctor::facts::Marker;
 use crate::doctor::passwords::Passwords;
 use crate::doctor::{Doctor, Finding, ailments, gather, marker};
 use crate::domain::{DrillView, Fault, human_bytes, human_duration};
-use crate::sys::{self, wall_time};
+use crate::sys::{self, now_ms};
 use std::time::{Duration, Instant};
 
 /// For the marker's segment.
 const ARRIVES: Duration = Duration::from_secs(60);
-
-pub(super) fn now_ms() -> u64 {
-    u64::try_from(wall_time().as_millis()).unwrap_or(u64::MAX)
-}
 
 pub(super) fn ms(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)

@@ -3,7 +3,7 @@
 use super::now;
 use crate::domain::{ElectionView, LeaseView, Moment, NodeName};
 use crate::plan::vote::{Lease, Voter};
-use crate::runtime::board::now_ms;
+use crate::sys::now_ms;
 
 /// What changes by itself as time goes by is kept as moments, so that it is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]

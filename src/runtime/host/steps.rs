@@ -6,8 +6,8 @@ use crate::domain::Fault;
 use crate::pg::Session;
 use crate::plan::keeper::{Realign, Step};
 use crate::runtime::archive;
-use crate::runtime::board::now_ms;
 use crate::runtime::survey::blocking;
+use crate::sys::now_ms;
 
 impl Keeper {
     pub(super) async fn perform(&mut self, step: Step) -> Result<(), Fault> {

@@ -14,7 +14,6 @@ pub(super) use by_hand::by_hand;
 pub(super) use case::diverged;
 pub(super) use marker::unfinished;
 
-use super::board::now_ms;
 use super::survey::blocking;
 use super::world::World;
 use super::{configure, provision};
@@ -23,6 +22,7 @@ use crate::fsm::{Rejoined, Site};
 use crate::pg::{self, Session};
 use crate::plan::rejoin::{Course, Lost, Phase};
 use crate::plan::{BootPlan, Provision};
+use crate::sys::now_ms;
 use crate::{repmgr, sys};
 use case::{Case, Trouble, examine, ours, theirs};
 use marker::{begin, forget, write_marker};

@@ -2,7 +2,7 @@
 
 use super::catalogue::{Catalogue, Entry};
 use super::manifest::{Line, Manifest};
-use super::pack::hex;
+use crate::domain::hex;
 use crate::s3::S3Error;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;

@@ -7,10 +7,11 @@
 use super::archive::ArchiveName;
 use super::header::{BLOCK, Member, MemberKind, RECORD, padding};
 use super::manifest::{Line, MANIFEST};
-use super::pack::{Gone, Packer, Parts, Piece, Sum, hex};
+use super::pack::{Gone, Packer, Parts, Piece, Sum};
 use super::walk::{Found, Tree};
 use crate::barman::Tablespace;
 use crate::config::Codec;
+use crate::domain::hex;
 use crate::s3::S3Error;
 use nix::unistd::{Gid, Group, Uid, User};
 use sha2::{Digest as _, Sha256};

@@ -2,6 +2,7 @@
 //! `docs/s3-backups.md`), hashed and cut into parts that go to the uploader. What waits is bounded by the channel.
 
 use crate::config::Codec;
+use crate::domain::hex;
 use crate::s3::codec::Encoder;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -148,8 +149,4 @@ impl Write for Packer {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -30,6 +30,7 @@ use super::store::Object;
 use super::{S3Error, Store};
 use crate::barman::{Backup, Server};
 use crate::config::Encryption;
+use crate::s3::mark;
 use merge::{Merge, Range, Side};
 use send::{Sender, add, blocking};
 use std::path::PathBuf;
@@ -235,11 +236,11 @@ impl Ship {
             return Ok(is_same(found, object, Rule::Time));
         };
         let ours = match &found.what {
-            What::Empty => send::etag(b""),
-            What::Link(to) => send::etag(to.to_string_lossy().as_bytes()),
+            What::Empty => mark::of(b""),
+            What::Link(to) => mark::of(to.to_string_lossy().as_bytes()),
             What::File => {
                 let part = parts.then(|| self.store().part_size(found.size));
-                let hash = move |path: &std::path::Path| send::etag_of_file(path, part);
+                let hash = move |path: &std::path::Path| mark::of_file(path, part);
                 blocking("read", &found.path, hash).await?
             }
         };
@@ -254,7 +255,7 @@ impl Ship {
             Ok((std::fs::read(path)?, meta.len()))
         };
         let (bytes, _) = blocking("read", path, read).await?;
-        let mark = send::etag(&bytes);
+        let mark = mark::of(&bytes);
         let there = self.store().find(&key).await?;
         if there.is_some_and(|o| o.etag.is_some_and(|e| e.trim_matches('"') == mark)) {
             add(&self.tally.same, 1);

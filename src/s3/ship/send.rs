@@ -3,11 +3,10 @@
 
 use super::walk::{Found, What};
 use crate::s3::store::{Label, Part, Unfinished, Upload};
-use crate::s3::{S3Error, Store};
+use crate::s3::{S3Error, Store, mark};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use md5::{Digest as _, Md5};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -71,53 +70,6 @@ impl Stamp {
     fn at(path: &Path) -> io::Result<Self> {
         std::fs::metadata(path).map(|meta| Self::of(&meta))
     }
-}
-
-/// The MD5 of some bytes, as an S3 server marks what it stores.
-pub(super) fn etag(bytes: &[u8]) -> String {
-    let digest = Md5::digest(bytes);
-    digest.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// What a server's mark would be for a file stored whole or in parts of `part` bytes: the MD5, or that of the parts'
-/// MD5s with their number.
-pub(super) fn etag_of_file(path: &Path, part: Option<u64>) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut outer = Md5::new();
-    let mut count = 0_u64;
-    let limit = part.unwrap_or(u64::MAX);
-    loop {
-        let mut inner = Md5::new();
-        let copied = io::copy(
-            &mut io::Read::take(&mut file, limit),
-            &mut Hasher(&mut inner),
-        )?;
-        if part.is_none() {
-            return Ok(hex(&inner.finalize()));
-        }
-        if copied == 0 {
-            return Ok(format!("{}-{count}", hex(&outer.finalize())));
-        }
-        outer.update(inner.finalize());
-        count += 1;
-    }
-}
-
-struct Hasher<'a>(&'a mut Md5);
-
-impl io::Write for Hasher<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// File work, away from the loop.
@@ -351,7 +303,7 @@ impl Sender {
         }
         // The same bytes, or it is sent again: whoever has begun that upload.
         if let Some(part) = have
-            && part.etag.trim_matches('"') == etag(&bytes)
+            && part.etag.trim_matches('"') == mark::of(&bytes)
         {
             add(&self.tally.resumed, length);
             return Ok(Some(part.clone()));
@@ -375,25 +327,4 @@ fn fill(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         }
     }
     Ok(done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_are_the_servers() {
-        let tmp = tempfile::tempdir().unwrap();
-        let path = tmp.path().join("f");
-        std::fs::write(&path, "hello world").unwrap();
-        let whole = etag_of_file(&path, None).unwrap();
-        assert_eq!(whole, "5eb63bbbe01eeed093cb22bb8f5acdc3");
-        assert_eq!(whole, etag(b"hello world"));
-        // `openssl md5` of the two binary digests of "hello " and "world".
-        let parts = etag_of_file(&path, Some(6)).unwrap();
-        let mut outer = Md5::new();
-        outer.update(Md5::digest(b"hello "));
-        outer.update(Md5::digest(b"world"));
-        assert_eq!(parts, format!("{}-2", hex(&outer.finalize())));
-    }
 }

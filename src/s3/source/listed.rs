@@ -1,6 +1,7 @@
 //! What is unpacked, compared with the list of checksums that pgnode stores beside a backup. The list has the files
 //! in the order of the archives, so that both are read once and side by side; barman-cloud's own backups have none.
 
+use crate::domain::hex;
 use crate::s3::S3Error;
 use crate::s3::base::{Line, Manifest};
 use sha2::{Digest as _, Sha256};
@@ -38,11 +39,6 @@ pub(super) async fn send(mut manifest: Manifest, to: mpsc::Sender<Line>) -> Resu
         }
     }
     Ok(())
-}
-
-/// SHA-256 in hex.
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A file that is being read, and its line.

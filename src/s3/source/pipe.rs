@@ -1,6 +1,7 @@
 //! From the network's task to the thread that unpacks, and hashes: a few pieces wait in between, and no more.
 
-use super::{Piece, listed};
+use super::Piece;
+use crate::domain::hex;
 use crate::s3::{S3Error, Store};
 use bytes::{Buf as _, Bytes};
 use sha2::{Digest as _, Sha256};
@@ -40,7 +41,7 @@ impl Pipe {
     /// The SHA-256 of all that was sent, after what nobody has read.
     pub(super) fn finish(mut self) -> String {
         while self.next().is_some() {}
-        listed::hex(&self.seen.finalize())
+        hex(&self.seen.finalize())
     }
 }
 
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn all_that_was_sent_is_hashed_however_much_of_it_was_read() {
-        let whole = listed::hex(&Sha256::digest(b"0123456789"));
+        let whole = hex(&Sha256::digest(b"0123456789"));
         for read in [0, 3, 4, 10] {
             let (to, mut pipe) = pipe();
             for chunk in ["0123", "", "456789"] {

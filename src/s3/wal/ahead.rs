@@ -4,6 +4,7 @@
 use super::{Agent, Pushed};
 use crate::domain::{ArchiveHealth, Fault};
 use crate::s3::layout::{WalKind, kind};
+use crate::sys::now_ms;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -225,9 +226,4 @@ pub(super) fn ready(pg_wal: &Path) -> Vec<String> {
 fn name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
-}
-
-pub(super) fn now_ms() -> u64 {
-    let since = crate::sys::wall_time();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

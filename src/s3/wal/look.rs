@@ -5,9 +5,8 @@ use crate::config::Format;
 use crate::domain::{History, Timeline, WalName};
 use crate::s3::layout::{WalKey, WalKind};
 use crate::s3::store::Walk;
-use crate::s3::{S3Error, codec};
+use crate::s3::{S3Error, codec, mark};
 use bytes::Bytes;
-use md5::{Digest as _, Md5};
 use std::collections::BTreeSet;
 
 /// No history, label or anything else that is small has more bytes, packed or not.
@@ -82,7 +81,7 @@ impl Archive {
                 return Ok(Some(bytes));
             }
             let own = bytes.clone();
-            let digest = tokio::task::spawn_blocking(move || digest(&own));
+            let digest = tokio::task::spawn_blocking(move || mark::of(&own));
             let digest = digest.await.map_err(|e| S3Error::Bug(e.to_string()))?;
             if digest.eq_ignore_ascii_case(&mark) || before.as_deref() == Some(digest.as_str()) {
                 return Ok(Some(bytes));
@@ -203,12 +202,6 @@ impl Archive {
         wanted.retain(|name| !there.contains(&name.to_string()));
         Ok(wanted)
     }
-}
-
-/// The MD5 in hexadecimal digits, as a server marks what is stored whole.
-fn digest(bytes: &[u8]) -> String {
-    let digest = Md5::digest(bytes);
-    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Whether it only holds a number's place.

@@ -2,13 +2,14 @@
 
 use super::{Counter, fault};
 use crate::barman::Backup;
-use crate::cli::backup::view::{BackupShown, json as as_json, now_ms};
+use crate::cli::backup::view::{BackupShown, json as as_json};
 use crate::cli::backup::{list as table, show as words};
 use crate::cli::{note, say};
 use crate::doctor::drill::{failed_drills, records_beside};
 use crate::domain::{ExitCode, Fault, human_bytes};
 use crate::s3::S3Error;
 use crate::s3::base::{Catalogue, Entry, Leftover};
+use crate::sys::now_ms;
 
 /// A backup as it is shown, with its WAL counted.
 pub(super) async fn shown(counter: &Counter, entry: &Entry) -> Result<BackupShown, Fault> {

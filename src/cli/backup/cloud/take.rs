@@ -1,7 +1,7 @@
 //! `pgnode backup` into a bucket, and what follows: leftovers of killed ones, and the retention.
 
 use super::{Counter, Occasion, fault, look};
-use crate::cli::backup::view::{json as as_json, now_ms};
+use crate::cli::backup::view::json as as_json;
 use crate::cli::progress::Progress;
 use crate::cli::status::ms;
 use crate::cli::{note, say};
@@ -9,6 +9,7 @@ use crate::domain::{ExitCode, Fault, human_bytes};
 use crate::s3::base::{
     Gone, Needed, Order, Policy, Primary, Shelf, Stage, Taken, judge, take as make,
 };
+use crate::sys::now_ms;
 use chrono::Utc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;

@@ -1,12 +1,13 @@
 //! A run of `wal-sync`, `base-sync` or `full-sync`: its locks, the queue, what it says at the end.
 
+use super::Flags;
 use super::report::{self, Report};
-use super::{Flags, now_ms};
 use crate::cli::{lament, note, progress::Progress, say};
 use crate::config::KeptHost;
 use crate::domain::{ExitCode, Fault};
 use crate::s3::ship::{Act, Ear, Kind, Order, Queue, Ship, State, Swept, Task};
 use crate::s3::{S3Error, Store};
+use crate::sys::now_ms;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};

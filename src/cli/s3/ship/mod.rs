@@ -11,11 +11,10 @@ use crate::config::{Kept, KeptHost};
 use crate::domain::{ExitCode, Fault};
 use crate::s3::Store;
 use crate::s3::ship::{Kind, NoTask, Queue, Task};
-use crate::sys::Accounts;
+use crate::sys::{Accounts, now_ms};
 use clap::{Args, Subcommand};
 use desk::Desk;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -207,10 +206,4 @@ fn queue_add(run_dir: &Path) -> Result<ExitCode, Fault> {
         host.queue.join(file).display()
     ));
     Ok(ExitCode::STOPPED)
-}
-
-/// Milliseconds since the epoch.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
