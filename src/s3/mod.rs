@@ -5,6 +5,7 @@ mod error;
 pub mod layout;
 mod mark;
 mod pages;
+mod pipe;
 pub mod ship;
 pub mod source;
 pub mod store;

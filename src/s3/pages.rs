@@ -17,7 +17,23 @@ impl Pages {
     pub(super) fn new(most: u64) -> io::Result<Self> {
         let most = usize::try_from(most).map_err(io::Error::other)?;
         let map = memmap2::MmapMut::map_anon(most)?;
+        // A page of 4 kB at a time costs as much as filling it. Where there are no huge ones it is a wish.
+        drop(map.advise(memmap2::Advice::HugePage));
         Ok(Self { map, used: 0 })
+    }
+
+    /// Appends what a reader gives, until it ends or nothing more fits; how many bytes.
+    pub(super) fn fill(&mut self, from: &mut impl io::Read) -> io::Result<u64> {
+        let before = self.used;
+        while let Some(free) = self.map.get_mut(self.used..).filter(|f| !f.is_empty()) {
+            match from.read(free) {
+                Ok(0) => break,
+                Ok(n) => self.used += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        u64::try_from(self.used - before).map_err(io::Error::other)
     }
 }
 

@@ -10,7 +10,7 @@ mod read;
 mod tests;
 mod write;
 
-pub use read::{Decoder, Sniffed, sniff, unpack, unpacked};
+pub use read::{Decoder, Sniffed, has_checksum, sniff, unpack, unpacked};
 pub use write::{Encoder, pack};
 
 use std::io;

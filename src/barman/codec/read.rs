@@ -37,6 +37,21 @@ pub fn sniff(head: &[u8]) -> Sniffed {
     })
 }
 
+/// Whether a wrong byte shows when it is unpacked, by how it begins: gzip, bzip2 and snappy always have a checksum; xz,
+/// zstd (RFC 8878, Content_Checksum_flag) and lz4 (its frame format, C.Checksum and B.Checksum) where the writer wanted one,
+/// which Python's zstd and lz4, and so barman's, do not.
+#[must_use]
+pub fn has_checksum(format: Format, head: &[u8]) -> bool {
+    let flags = |at: usize, bits: u8| head.get(at).is_some_and(|byte| byte & bits != 0);
+    match format {
+        Format::None => false,
+        Format::Gzip | Format::Bzip2 | Format::Snappy => true,
+        Format::Xz => flags(7, 0b1111),
+        Format::Zstd => flags(4, 0b100),
+        Format::Lz4 => flags(4, 0b1_0100),
+    }
+}
+
 /// The contents of a file, unpacked by what its first bytes say.
 ///
 /// # Errors

@@ -159,6 +159,28 @@ fn a_flipped_bit_is_found() {
 }
 
 #[test]
+fn what_has_no_checksum_is_known() {
+    let plain = sample(9_000);
+    for format in Format::ALL {
+        let ours = packed(format, &plain);
+        assert_eq!(
+            has_checksum(format, &ours),
+            format != Format::None,
+            "{format}"
+        );
+        // Too little to tell.
+        let sure = matches!(format, Format::Gzip | Format::Bzip2 | Format::Snappy);
+        assert_eq!(has_checksum(format, &ours[..4]), sure, "{format}");
+    }
+    // As Python's libraries write them.
+    let bare = zstd::stream::encode_all(&*plain, 3).unwrap();
+    assert!(!has_checksum(Format::Zstd, &bare));
+    let mut bare = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    std::io::Write::write_all(&mut bare, &plain).unwrap();
+    assert!(!has_checksum(Format::Lz4, &bare.finish().unwrap()));
+}
+
+#[test]
 fn what_is_nothing_known_is_said() {
     assert_eq!(
         sniff(&[0x16, 0xD1, 2, 0]),

@@ -5,13 +5,13 @@
 mod held;
 mod listed;
 mod piece;
-mod pipe;
 mod untar;
 
 pub use held::Held;
 pub use piece::{Piece, pieces};
 
 use super::base::{Catalogue, Entry, Manifest};
+use super::pipe::{Hashed, pipe};
 use super::{Layout, S3Error, Store};
 use crate::barman::{Archive, Backup, Place, Wal};
 use crate::domain::{History, SystemId, Timeline};
@@ -19,10 +19,14 @@ use crate::s3::codec::Decoder;
 use crate::s3::layout::{WalKind, kind};
 use crate::s3::store::Walk;
 use crate::s3::wal;
+use sha2::Sha256;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use untar::Untar;
+
+/// Chunks that wait between the network and the thread that unpacks.
+const WAITING: usize = 64;
 
 /// One cluster's place in a bucket.
 #[derive(Clone, Debug)]
@@ -231,18 +235,18 @@ impl Bucket {
         let whole = entry.backup.dir.display().to_string();
         let pieces = pieces(entry).map_err(|why| untar::damaged(&whole, why))?;
         for piece in pieces {
-            let (sender, mut pipe) = pipe::pipe();
+            let (sender, pipe) = pipe(WAITING);
+            let mut packed = Hashed::<_, Sha256>::new(pipe);
             let (of, uri) = (piece.clone(), self.store.uri(&piece.key));
             let unpacking = tokio::task::spawn_blocking(move || {
-                let taken = Decoder::new(of.format, &mut pipe)
+                let taken = Decoder::new(of.format, &mut packed)
                     .map_err(|e| untar::cut(&uri, &e))
-                    .and_then(|input| untar.part(&uri, &of.name, input));
-                if taken.is_ok() {
-                    untar.archive(&of.name, of.size, pipe.finish());
-                }
+                    .and_then(|input| untar.part(&uri, &of.name, input))
+                    .and_then(|()| packed.finish().map_err(|e| untar::cut(&uri, &e)))
+                    .map(|sha256| untar.archive(&of.name, of.size, sha256));
                 (untar, taken)
             });
-            let poured = pipe::pour(&self.store, &piece, sender, done).await;
+            let poured = piece::pour(&self.store, &piece, sender, done).await;
             let (back, taken) = unpacking.await.map_err(bug)?;
             untar = back;
             // What ended early for want of bytes says so, and is not the reason.

@@ -2,6 +2,10 @@
 
 use crate::config::Format;
 use crate::s3::base::Entry;
+use crate::s3::{S3Error, Store};
+use bytes::Bytes;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
 
 /// One tar of a backup: all of the data directory, or the next part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,4 +47,37 @@ pub fn pieces(entry: &Entry) -> Result<Vec<Piece>, String> {
         Some(empty) => Err(format!("{} is empty", empty.name)),
         None => Ok(pieces),
     }
+}
+
+/// Sends an object through, whole; ends early without an error when nobody reads any more.
+pub(super) async fn pour(
+    store: &Store,
+    piece: &Piece,
+    to: mpsc::Sender<Bytes>,
+    done: &AtomicU64,
+) -> Result<(), S3Error> {
+    let Some(mut body) = store.get(&piece.key).await? else {
+        return Err(S3Error::Damaged {
+            key: store.uri(&piece.key),
+            why: "was listed, and is not there now".to_owned(),
+        });
+    };
+    if body.size() != piece.size {
+        return Err(S3Error::Damaged {
+            key: store.uri(&piece.key),
+            why: format!(
+                "was listed with {} bytes and has {}",
+                piece.size,
+                body.size()
+            ),
+        });
+    }
+    while let Some(chunk) = body.chunk().await? {
+        let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        if to.send(chunk).await.is_err() {
+            break;
+        }
+        done.fetch_add(bytes, Ordering::Relaxed);
+    }
+    Ok(())
 }

@@ -73,6 +73,12 @@ impl Body {
         self.etag.as_deref()
     }
 
+    /// The same without its quotes; nothing where the server gives none.
+    #[must_use]
+    pub fn mark(&self) -> &str {
+        self.etag().unwrap_or_default().trim_matches('"')
+    }
+
     /// The next bytes; `None` at the end, which is where the server said it would be.
     ///
     /// # Errors

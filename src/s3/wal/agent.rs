@@ -168,7 +168,7 @@ impl Agent {
         let mut new = to.as_os_str().to_owned();
         new.push(".pgnode-new");
         let new = PathBuf::from(new);
-        let fetched = archive.fetch_into(name, cluster, &new, &self.room).await;
+        let fetched = archive.fetch_into(name, cluster, &new).await;
         // Renamed when it is whole. It is not synced: the server syncs what it keeps (`KeepFileRestoredFromArchive`).
         let placed = match fetched {
             Ok(true) => std::fs::rename(&new, to)

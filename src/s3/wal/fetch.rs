@@ -1,18 +1,23 @@
 //! A file out of the bucket: verified before anybody sees it.
 
-use super::look::{SMALL, Stored, is_reserved};
-use super::{Archive, Room, judge};
+use super::look::{SMALL, Stored, is_reserved, unpacking};
+use super::{Archive, judge};
 use crate::barman::{self, HEADER};
 use crate::config::Format;
 use crate::domain::{History, SystemId};
 use crate::s3::layout::{WalKind, kind};
+use crate::s3::pipe::{Hashed, pipe};
 use crate::s3::{S3Error, codec};
-use std::io::{self, Read as _, Write as _};
+use md5::Md5;
+use std::io::{self, BufRead, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The largest segment (`IsValidWalSegSize`).
 const LARGEST: u64 = 1 << 30;
+
+/// Chunks of one object that wait between the network and the thread that unpacks: 3 MB at most.
+const WAITING: usize = 8;
 
 /// A file that was fetched and found sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +82,8 @@ impl Archive {
         }
     }
 
-    /// As [`Archive::fetch`], into a new file, with no more memory than the packed object has; `false`: it is not there. The
-    /// file may be left behind by an error.
+    /// As [`Archive::fetch`], into a new file, while it comes; `false`: it is not there. The file may be left behind by an
+    /// error.
     ///
     /// # Errors
     /// As [`Archive::fetch`]; the file cannot be written.
@@ -87,7 +92,6 @@ impl Archive {
         name: &str,
         cluster: SystemId,
         new: &Path,
-        room: &Room,
     ) -> Result<bool, S3Error> {
         let stored = self.look(name).await?;
         let segment = matches!(kind(name), Some(WalKind::Segment | WalKind::Partial));
@@ -99,51 +103,59 @@ impl Archive {
             write(name, new, move |file| file.write_all(&found.bytes)).await?;
             return Ok(true);
         };
-        let held = room.take(only.size).await?;
-        let Some(packed) = self.whole(only, LARGEST + LARGEST / 8).await? else {
-            return Err(S3Error::Busy(format!("{name} was there and is gone")));
-        };
-        let format = only.format;
         let damaged = |why: String| S3Error::Damaged {
             key: self.store.uri(&only.key),
             why,
         };
-        let (written, unpacked) = write(name, new, move |file| {
-            // Two kinds of failure: the object's, and the file's.
-            let mut first = Vec::new();
-            let unpacked = (|| {
-                let mut plain = codec::Decoder::new(format, &*packed)?.take(LARGEST + 1);
-                let mut chunk = vec![0; 256 << 10];
-                let mut length = 0_u64;
-                loop {
-                    let got = plain.read(&mut chunk)?;
-                    let bytes = chunk.get(..got).unwrap_or_default();
-                    if got == 0 {
-                        return Ok::<_, io::Error>(length);
-                    }
-                    if first.len() < HEADER {
-                        first.extend(bytes.iter().take(HEADER - first.len()));
-                    }
-                    length += got as u64;
-                    file.write_all(bytes)
-                        .map_err(|e| io::Error::other(OurFile(e)))?;
-                }
-            })();
-            match unpacked {
-                Err(e) if e.get_ref().is_some_and(|inner| inner.is::<OurFile>()) => Err(e),
-                unpacked => Ok((first, unpacked)),
+        let mut certain = self.certain(only);
+        loop {
+            let Some((mark, came)) = self.stream(name, only, new).await? else {
+                return Err(S3Error::Busy(format!("{name} was there and is gone")));
+            };
+            let came = came.map_err(|e| damaged(unpacking(only.format, &e)))?;
+            if !certain.is(&mark, came.digest.clone())? {
+                continue;
             }
-        })
-        .await?;
-        drop(held);
-        let length = unpacked.map_err(|e| {
-            damaged(match format {
-                Format::None => e.to_string(),
-                format => format!("cannot be unpacked as {format}: {e}"),
-            })
-        })?;
-        sound_head(&written, length, name, cluster).map_err(damaged)?;
-        Ok(true)
+            sound_head(&came.head, came.length, name, cluster).map_err(damaged)?;
+            return Ok(true);
+        }
+    }
+
+    /// One object into a new file, unpacked while it comes, with the server's mark; `None`: it is gone.
+    async fn stream(
+        &self,
+        name: &str,
+        stored: &Stored,
+        new: &Path,
+    ) -> Result<Option<(String, io::Result<Came>)>, S3Error> {
+        let Some(mut body) = self.store.get(&stored.key).await? else {
+            return Ok(None);
+        };
+        let mark = body.mark().to_owned();
+        let (sender, mut packed) = pipe(WAITING);
+        let format = stored.format;
+        let writing = write(name, new, move |file| {
+            if codec::has_checksum(format, packed.fill_buf()?) {
+                return unpack(format, packed, file);
+            }
+            let mut packed = Hashed::<_, Md5>::new(packed);
+            let came = unpack(format, &mut packed, file)?;
+            let digest = Some(packed.finish()?);
+            Ok(came.map(|came| Came { digest, ..came }))
+        });
+        let pouring = async move {
+            while let Some(chunk) = body.chunk().await? {
+                if sender.send(chunk).await.is_err() {
+                    // What comes is damaged, or the file cannot be written: that is said by who reads.
+                    break;
+                }
+            }
+            Ok::<_, S3Error>(())
+        };
+        let (poured, written) = tokio::join!(pouring, writing);
+        // What ended early for want of bytes says so, and is not the reason.
+        poured?;
+        Ok(Some((mark, written?)))
     }
 
     async fn verified(
@@ -170,10 +182,43 @@ impl Archive {
     }
 }
 
-/// An error of the file that is written, not of what is read.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct OurFile(io::Error);
+/// What came of an object.
+#[derive(Debug, Default)]
+struct Came {
+    /// The first bytes.
+    head: Vec<u8>,
+    /// Unpacked.
+    length: u64,
+    /// MD5 of what came, where it has no checksum of its own.
+    digest: Option<String>,
+}
+
+/// The outer error is the file's, the inner one the object's.
+fn unpack(
+    format: Format,
+    packed: impl BufRead,
+    file: &mut std::fs::File,
+) -> io::Result<io::Result<Came>> {
+    let mut came = Came::default();
+    let mut plain = match codec::Decoder::new(format, packed) {
+        Ok(decoder) => decoder.take(LARGEST + 1),
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut chunk = vec![0; 256 << 10];
+    loop {
+        let bytes = match plain.read(&mut chunk) {
+            Ok(0) => return Ok(Ok(came)),
+            Ok(got) => chunk.get(..got).unwrap_or_default(),
+            Err(error) => return Ok(Err(error)),
+        };
+        if came.head.len() < HEADER {
+            let lacks = HEADER - came.head.len();
+            came.head.extend(bytes.iter().take(lacks));
+        }
+        came.length += bytes.len() as u64;
+        file.write_all(bytes)?;
+    }
+}
 
 async fn write<T: Send + 'static>(
     name: &str,

@@ -65,36 +65,35 @@ impl Archive {
 
     /// An object as it is stored, of at most `most` bytes; `None`: it is gone.
     ///
-    /// What is packed has a checksum of its own. Of what is not, only the server's mark tells a byte that was changed on the
-    /// way, and PostgreSQL would take it for the end of the WAL. The mark may be no MD5 (SSE-KMS): then it counts that the
-    /// same comes twice.
-    ///
     /// # Errors
     /// [`S3Error::Damaged`]: it comes otherwise each time; else as [`crate::s3::Store::get`].
-    pub(super) async fn whole(&self, stored: &Stored, most: u64) -> Result<Option<Bytes>, S3Error> {
-        let mut before = None;
-        for _ in 0..READS {
+    async fn whole(&self, stored: &Stored, most: u64) -> Result<Option<Bytes>, S3Error> {
+        let mut certain = self.certain(stored);
+        loop {
             let Some((bytes, mark)) = self.store.read_marked(&stored.key, most).await? else {
                 return Ok(None);
             };
-            if stored.format != Format::None {
+            let digest = match codec::has_checksum(stored.format, &bytes) {
+                true => None,
+                false => {
+                    let own = bytes.clone();
+                    let digest = tokio::task::spawn_blocking(move || mark::of(&own));
+                    Some(digest.await.map_err(|e| S3Error::Bug(e.to_string()))?)
+                }
+            };
+            if certain.is(&mark, digest)? {
                 return Ok(Some(bytes));
             }
-            let own = bytes.clone();
-            let digest = tokio::task::spawn_blocking(move || mark::of(&own));
-            let digest = digest.await.map_err(|e| S3Error::Bug(e.to_string()))?;
-            if digest.eq_ignore_ascii_case(&mark) || before.as_deref() == Some(digest.as_str()) {
-                return Ok(Some(bytes));
-            }
-            tracing::debug!("{} came with the digest {digest}, not {mark}", stored.key);
-            before = Some(digest);
         }
-        Err(S3Error::Damaged {
-            key: self.store.uri(&stored.key),
-            why: format!(
-                "came otherwise each of {READS} times: the line to the server changes bytes"
-            ),
-        })
+    }
+
+    /// For the reads of one object.
+    pub(super) fn certain(&self, stored: &Stored) -> Certain {
+        Certain {
+            uri: self.store.uri(&stored.key),
+            reads: 0,
+            before: None,
+        }
     }
 
     async fn unpack(&self, stored: &Stored, packed: Bytes, most: u64) -> Result<Vec<u8>, S3Error> {
@@ -107,10 +106,7 @@ impl Archive {
         let unpacked = unpacked.await.map_err(|e| S3Error::Bug(e.to_string()))?;
         unpacked.map_err(|e| S3Error::Damaged {
             key: self.store.uri(&stored.key),
-            why: match format {
-                Format::None => e.to_string(),
-                format => format!("cannot be unpacked as {format}: {e}"),
-            },
+            why: unpacking(format, &e),
         })
     }
 
@@ -201,6 +197,50 @@ impl Archive {
         }
         wanted.retain(|name| !there.contains(&name.to_string()));
         Ok(wanted)
+    }
+}
+
+/// Whether what came is what is stored.
+///
+/// Most that is packed has a checksum of its own. Of what has none, only the server's mark tells a byte that was changed on
+/// the way, and PostgreSQL would take it for the end of the WAL. The mark may be no MD5 (SSE-KMS, several parts): then it
+/// counts that the same comes twice.
+#[derive(Debug)]
+pub(super) struct Certain {
+    uri: String,
+    reads: usize,
+    before: Option<String>,
+}
+
+impl Certain {
+    /// What a read gave: the server's mark, and the MD5 of what came where that is needed. `false`: read it again.
+    pub(super) fn is(&mut self, mark: &str, digest: Option<String>) -> Result<bool, S3Error> {
+        let Some(digest) = digest else {
+            return Ok(true);
+        };
+        if digest.eq_ignore_ascii_case(mark) || self.before.as_ref() == Some(&digest) {
+            return Ok(true);
+        }
+        tracing::debug!("{} came with the digest {digest}, not {mark}", self.uri);
+        self.before = Some(digest);
+        self.reads += 1;
+        if self.reads < READS {
+            return Ok(false);
+        }
+        Err(S3Error::Damaged {
+            key: self.uri.clone(),
+            why: format!(
+                "came otherwise each of {READS} times: the line to the server changes bytes"
+            ),
+        })
+    }
+}
+
+/// Why something cannot be unpacked.
+pub(super) fn unpacking(format: Format, error: &std::io::Error) -> String {
+    match format {
+        Format::None => error.to_string(),
+        format => format!("cannot be unpacked as {format}: {error}"),
     }
 }
 

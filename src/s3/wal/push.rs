@@ -5,7 +5,7 @@ use super::look::{SMALL, Stored};
 use super::room::Room;
 use super::{Archive, Claim};
 use crate::barman::{self, HEADER};
-use crate::config::Codec;
+use crate::config::{Codec, Format};
 use crate::domain::{History, Timeline, WalName};
 use crate::s3::layout::{WalKind, kind};
 use crate::s3::pages::Pages;
@@ -290,22 +290,34 @@ impl Archive {
 /// What is packed of a file that must have so many bytes.
 fn packed(path: &Path, length: u64, most: u64, how: Codec) -> io::Result<Bytes> {
     let mut file = std::fs::File::open(path)?;
-    let into = Pages::new(most)?;
-    let mut encoder = codec::Encoder::sized(how, Some(length), into)?;
-    let mut chunk = vec![0; 256 << 10];
-    let mut copied = 0_u64;
-    loop {
-        let got = file.read(&mut chunk)?;
-        if got == 0 {
-            break;
+    let mut into = Pages::new(most)?;
+    let copied = match how.format {
+        Format::None => into.fill(&mut file)?,
+        _ => {
+            let mut encoder = codec::Encoder::sized(how, Some(length), into)?;
+            let copied = pour(&mut file, &mut encoder)?;
+            into = encoder.finish()?;
+            copied
         }
-        copied += got as u64;
-        io::Write::write_all(&mut encoder, chunk.get(..got).unwrap_or_default())?;
-    }
+    };
     if copied != length {
         return Err(io::Error::other("it changed while it was read"));
     }
-    Ok(Bytes::from_owner(encoder.finish()?))
+    Ok(Bytes::from_owner(into))
+}
+
+/// [`io::copy`] by larger pieces than its own.
+fn pour(from: &mut impl Read, to: &mut impl io::Write) -> io::Result<u64> {
+    let mut chunk = vec![0; 256 << 10];
+    let mut copied = 0_u64;
+    loop {
+        let got = fill(from, &mut chunk)?;
+        if got == 0 {
+            return Ok(copied);
+        }
+        copied += got as u64;
+        to.write_all(chunk.get(..got).unwrap_or_default())?;
+    }
 }
 
 fn local(path: &Path) -> Result<Local, S3Error> {
