@@ -163,7 +163,7 @@ bench-s3: image garage haproxy ## WAL into a bucket and back, beside barman-clou
 	@scripts/docker-build --target bench -t pgnode-s3tools:bench docker/s3tools
 	@cp benches/s3/lab $(TARGET_DIR)/image/context/
 	@scripts/docker-build -t pgnode-bench-s3 -f benches/s3/Dockerfile $(TARGET_DIR)/image/context
-	@cargo bench --locked --profile dev --config profile.dev.package.pgnode.opt-level=3 --bench s3
+	@cargo bench --locked --profile dev $(foreach crate,pgnode zstd-sys lz4_flex twox-hash,--config profile.dev.package.$(crate).opt-level=3) --bench s3
 
 .PHONY: lint
 lint: ## format, clippy, shellcheck, licences and bans

@@ -274,7 +274,7 @@ table! {
         S3_HISTORY_TAGS: Text, Unset, "tier=hot",
             "tags of timeline history files, instead of `S3_TAGS`";
         S3_MAX_PARALLEL: Number, Fixed("4"), "8",
-            "how many objects or parts are on their way at once, 1 to 64";
+            "how many objects or parts are on their way at once, 1 to 64; four small ones (256 kB) count as one";
         S3_PART_SIZE: Bytes, Fixed("16MB"), "64MB",
             "the size of a multipart upload's parts, 5MB to 5GB; grows by itself where a file would need more than 10,000";
         S3_COMPRESSION: Text, Fixed("zstd"), "lz4",

@@ -1,5 +1,5 @@
 //! The cluster in real containers: issue 2 §2 to §7. `PGNODE_IMAGE` names the image; `make test` builds it.
-//! Best run with `--test-threads=2`.
+//! Best run with `--test-threads=3`.
 
 #![allow(
     clippy::unwrap_used,

@@ -2,6 +2,7 @@
 //! is not sent again. A file that changes while it is read is read again.
 
 use super::walk::{Found, What};
+use crate::s3::pages::{LARGE, Pages};
 use crate::s3::store::{Label, Part, Unfinished, Upload};
 use crate::s3::{S3Error, Store, mark};
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,9 +111,10 @@ impl Sender {
         &self.store
     }
 
-    /// So many files are worth having under way: reading overlaps sending.
+    /// So many files are worth having under way: small ones travel four at a time, and reading overlaps sending. What they
+    /// take of memory is limited elsewhere.
     pub(super) fn width(&self) -> usize {
-        self.store.settings().max_parallel.saturating_mul(2)
+        self.store.settings().max_parallel.saturating_mul(8)
     }
 
     /// Finds what earlier runs have begun below a prefix.
@@ -192,16 +194,13 @@ impl Sender {
         let (bytes, read) = blocking("read", path, move |path| {
             let file = File::open(path)?;
             let opened = Stamp::of(&file.metadata()?);
-            let mut bytes = vec![0; usize::try_from(opened.size).map_err(io::Error::other)?];
-            let got = fill(&file, &mut bytes, 0)?;
-            bytes.truncate(got);
-            Ok((bytes, opened))
+            Ok((body(&file, 0, opened.size)?, opened))
         })
         .await?;
         if read != stamp {
             return Ok(read);
         }
-        self.store.put(key, Bytes::from(bytes), label).await?;
+        self.store.put(key, bytes, label).await?;
         let after = blocking("read", path, Stamp::at).await?;
         if after == stamp {
             self.done(stamp.size);
@@ -291,13 +290,7 @@ impl Sender {
         have: Option<&Part>,
     ) -> Result<Option<Part>, S3Error> {
         let _place = self.reserve(length).await;
-        let bytes = blocking("read", path, move |_| {
-            let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-            let got = fill(&file, &mut bytes, at)?;
-            bytes.truncate(got);
-            Ok(bytes)
-        })
-        .await?;
+        let bytes = blocking("read", path, move |_| body(&file, at, length)).await?;
         if u64::try_from(bytes.len()).ok() != Some(length) {
             return Ok(None);
         }
@@ -308,23 +301,36 @@ impl Sender {
             add(&self.tally.resumed, length);
             return Ok(Some(part.clone()));
         }
-        let part = upload.part(index, Bytes::from(bytes)).await?;
+        let part = upload.part(index, bytes).await?;
         add(&self.tally.bytes, length);
         Ok(Some(part))
     }
 }
 
-fn fill(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while done < bytes.len() {
-        let offset = at.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
-        let rest = bytes.get_mut(done..).unwrap_or_default();
-        match file.read_at(rest, offset) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+/// Bytes of a file, fewer where it ends.
+fn body(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
+    let mut from = From { file, at }.take(length);
+    let size = usize::try_from(length).map_err(io::Error::other)?;
+    if size < LARGE {
+        let mut bytes = Vec::with_capacity(size);
+        from.read_to_end(&mut bytes)?;
+        return Ok(Bytes::from(bytes));
     }
-    Ok(done)
+    let mut bytes = Pages::new(length)?;
+    bytes.fill(&mut from)?;
+    Ok(Bytes::from_owner(bytes))
+}
+
+/// A file from a position on, whoever else reads it.
+struct From<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for From<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read_at(to, self.at)?;
+        self.at += u64::try_from(got).map_err(io::Error::other)?;
+        Ok(got)
+    }
 }

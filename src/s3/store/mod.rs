@@ -35,6 +35,12 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
+/// A body of at most so many bytes waits for its answer rather than for the line.
+const SMALL: usize = 256 << 10;
+
+/// So many of them take one place among `S3_MAX_PARALLEL`.
+const SMALL_ONES: u32 = 4;
+
 /// What an object is, for its tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
@@ -56,7 +62,7 @@ struct Inner {
     /// For what the library has no request for.
     wire: HttpClient,
     settings: S3,
-    /// `S3_MAX_PARALLEL`.
+    /// `S3_MAX_PARALLEL`, in small ones.
     slots: Semaphore,
     pace: Pace,
 }
@@ -132,7 +138,7 @@ impl Store {
             inner: Arc::new(Inner {
                 client,
                 wire,
-                slots: Semaphore::new(settings.max_parallel.max(1)),
+                slots: Semaphore::new(settings.max_parallel.max(1) * SMALL_ONES as usize),
                 pace: Pace::new(settings.bandwidth),
                 settings: settings.clone(),
             }),
@@ -161,7 +167,7 @@ impl Store {
         let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
         let mut patience = self.patience();
         loop {
-            let slot = self.slot().await;
+            let slot = self.slot(body.len()).await;
             self.inner.pace.let_out(body.len()).await;
             let options = PutOptions {
                 tags: self.tags(label),
@@ -213,7 +219,7 @@ impl Store {
                 why: format!("has {} bytes, more than {most}", body.size()),
             });
         }
-        let mark = body.etag().unwrap_or_default().trim_matches('"').to_owned();
+        let mark = body.mark().to_owned();
         let size = usize::try_from(body.size()).unwrap_or(usize::MAX);
         if size < LARGE {
             let mut whole = Vec::with_capacity(size);
@@ -265,10 +271,11 @@ impl Store {
         Ok(())
     }
 
-    /// A place among `S3_MAX_PARALLEL`.
-    async fn slot(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+    /// A place among `S3_MAX_PARALLEL` for a body of so many bytes.
+    async fn slot(&self, bytes: usize) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        let weight = if bytes <= SMALL { 1 } else { SMALL_ONES };
         // It is never closed.
-        self.inner.slots.acquire().await.ok()
+        self.inner.slots.acquire_many(weight).await.ok()
     }
 
     fn patience(&self) -> Patience {

@@ -188,7 +188,7 @@ impl Upload {
         let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
         let mut patience = self.store.patience();
         loop {
-            let slot = self.store.slot().await;
+            let slot = self.store.slot(body.len()).await;
             inner.pace.let_out(body.len()).await;
             let payload = PutPayload::from_bytes(body.clone());
             let put = inner.client.put_part(&self.path, &self.id, index, payload);
