@@ -12,6 +12,11 @@ pub(super) fn of(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes))
 }
 
+/// Whether a mark, without its quotes, may be the MD5 of something that was stored whole.
+pub(super) fn may_be(mark: &str) -> bool {
+    mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// Of a file that is stored whole, or in parts of `part` bytes.
 pub(super) fn of_file(path: &Path, part: Option<u64>) -> io::Result<String> {
     let mut file = File::open(path)?;

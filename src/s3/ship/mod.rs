@@ -285,8 +285,7 @@ fn md5(etag: &str, how: &Encryption) -> Option<(String, bool)> {
         Some((digest, _)) => (digest, true),
         None => (mark.as_str(), false),
     };
-    let is_md5 = digest.len() == 32 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-    let says = is_md5 && !matches!(how, Encryption::Kms { .. });
+    let says = mark::may_be(digest) && !matches!(how, Encryption::Kms { .. });
     says.then_some((mark, parts))
 }
 

@@ -1,6 +1,6 @@
 //! A file out of the bucket: verified before anybody sees it.
 
-use super::look::{SMALL, Stored, is_reserved, unpacking};
+use super::look::{Reads, SMALL, Stored, is_reserved, unpacking};
 use super::{Archive, judge};
 use crate::barman::{self, HEADER};
 use crate::config::Format;
@@ -107,13 +107,14 @@ impl Archive {
             key: self.store.uri(&only.key),
             why,
         };
-        let mut certain = self.certain(only);
+        let mut reads = Reads::default();
         loop {
             let Some((mark, came)) = self.stream(name, only, new).await? else {
                 return Err(S3Error::Busy(format!("{name} was there and is gone")));
             };
             let came = came.map_err(|e| damaged(unpacking(only.format, &e)))?;
-            if !certain.is(&mark, came.digest.clone())? {
+            let digest = came.digest;
+            if !self.is_certain(only, &mut reads, &mark, digest).await? {
                 continue;
             }
             sound_head(&came.head, came.length, name, cluster).map_err(damaged)?;

@@ -1,6 +1,6 @@
 //! What is stored under the name of a WAL file: as it is, packed, or several times.
 
-use super::Archive;
+use super::{Archive, MARKER};
 use crate::config::Format;
 use crate::domain::{History, Timeline, WalName};
 use crate::s3::layout::{WalKey, WalKind};
@@ -68,7 +68,7 @@ impl Archive {
     /// # Errors
     /// [`S3Error::Damaged`]: it comes otherwise each time; else as [`crate::s3::Store::get`].
     async fn whole(&self, stored: &Stored, most: u64) -> Result<Option<Bytes>, S3Error> {
-        let mut certain = self.certain(stored);
+        let mut reads = Reads::default();
         loop {
             let Some((bytes, mark)) = self.store.read_marked(&stored.key, most).await? else {
                 return Ok(None);
@@ -81,19 +81,54 @@ impl Archive {
                     Some(digest.await.map_err(|e| S3Error::Bug(e.to_string()))?)
                 }
             };
-            if certain.is(&mark, digest)? {
+            if self.is_certain(stored, &mut reads, &mark, digest).await? {
                 return Ok(Some(bytes));
             }
         }
     }
 
-    /// For the reads of one object.
-    pub(super) fn certain(&self, stored: &Stored) -> Certain {
-        Certain {
-            uri: self.store.uri(&stored.key),
-            reads: 0,
-            before: None,
+    /// Whether what came of one more read is what is stored: by the server's mark and the MD5 of what came, where that is
+    /// needed. `false`: read it again.
+    ///
+    /// Most that is packed has a checksum of its own. Of what has none, only the server's mark tells a byte that was changed
+    /// on the way, and PostgreSQL would take it for the end of the WAL. Where marks are no MD5 (SSE-KMS, several parts) it
+    /// counts that the same comes twice.
+    pub(super) async fn is_certain(
+        &self,
+        stored: &Stored,
+        reads: &mut Reads,
+        mark: &str,
+        digest: Option<String>,
+    ) -> Result<bool, S3Error> {
+        let Some(digest) = digest else {
+            return Ok(true);
+        };
+        if digest.eq_ignore_ascii_case(mark) {
+            return Ok(true);
         }
+        tracing::debug!("{} came with the digest {digest}, not {mark}", stored.key);
+        let again = reads.before.as_ref() == Some(&digest);
+        if again && !(mark::may_be(mark) && self.marks_are_md5().await?) {
+            return Ok(true);
+        }
+        reads.before = Some(digest);
+        reads.count += 1;
+        if reads.count < READS {
+            return Ok(false);
+        }
+        Err(S3Error::Damaged {
+            key: self.store.uri(&stored.key),
+            why: format!(
+                "did not come as it is stored, {READS} times: something on the way to the server changes bytes"
+            ),
+        })
+    }
+
+    /// Whether this server's marks are MD5s, by an object that every archive of ours has.
+    async fn marks_are_md5(&self) -> Result<bool, S3Error> {
+        let key = format!("{}{MARKER}", self.layout.all());
+        let marker = self.store.read_marked(&key, SMALL).await?;
+        Ok(marker.is_some_and(|(text, mark)| mark::of(&text) == mark))
     }
 
     async fn unpack(&self, stored: &Stored, packed: Bytes, most: u64) -> Result<Vec<u8>, S3Error> {
@@ -200,40 +235,11 @@ impl Archive {
     }
 }
 
-/// Whether what came is what is stored.
-///
-/// Most that is packed has a checksum of its own. Of what has none, only the server's mark tells a byte that was changed on
-/// the way, and PostgreSQL would take it for the end of the WAL. The mark may be no MD5 (SSE-KMS, several parts): then it
-/// counts that the same comes twice.
-#[derive(Debug)]
-pub(super) struct Certain {
-    uri: String,
-    reads: usize,
+/// The reads of one object so far.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    count: usize,
     before: Option<String>,
-}
-
-impl Certain {
-    /// What a read gave: the server's mark, and the MD5 of what came where that is needed. `false`: read it again.
-    pub(super) fn is(&mut self, mark: &str, digest: Option<String>) -> Result<bool, S3Error> {
-        let Some(digest) = digest else {
-            return Ok(true);
-        };
-        if digest.eq_ignore_ascii_case(mark) || self.before.as_ref() == Some(&digest) {
-            return Ok(true);
-        }
-        tracing::debug!("{} came with the digest {digest}, not {mark}", self.uri);
-        self.before = Some(digest);
-        self.reads += 1;
-        if self.reads < READS {
-            return Ok(false);
-        }
-        Err(S3Error::Damaged {
-            key: self.uri.clone(),
-            why: format!(
-                "came otherwise each of {READS} times: the line to the server changes bytes"
-            ),
-        })
-    }
 }
 
 /// Why something cannot be unpacked.
