@@ -273,3 +273,22 @@ impl Told {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Limits;
+    use crate::fsm::Policy;
+    use std::time::Duration;
+
+    #[test]
+    fn a_server_that_stops_has_archived_before_the_ladder_loses_its_patience() {
+        for seconds in [3, 10, 60, 600] {
+            let limits = Limits {
+                primary_wait: Duration::ZERO,
+                stop_grace: Duration::from_secs(seconds),
+            };
+            let fast = Policy::new(limits.stop_grace, Duration::ZERO, None, true).rungs[1];
+            assert_eq!(limits.closing(), fast * 3 / 4);
+        }
+    }
+}

@@ -30,6 +30,7 @@ mod refusals;
 mod rejoin;
 mod restarts;
 mod restore;
+mod s3_away;
 mod s3_base;
 mod s3_claim;
 mod s3_faults;
