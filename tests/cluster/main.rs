@@ -33,6 +33,7 @@ mod restore;
 mod s3_away;
 mod s3_base;
 mod s3_claim;
+mod s3_edges;
 mod s3_faults;
 mod s3_restore;
 mod s3_rig;
