@@ -1,7 +1,8 @@
 //! A bucket that is away (issue 5 §4): while a server stops, and for a long time under load.
 
 use crate::docker::{Cluster, LONG, Node, cluster_state, docker, eventually};
-use crate::s3::{Bucket, Fault, PATH, Rule, first_backup, switch, wal_key};
+use crate::s3::{Bucket, Fault, PATH, Rule, first_backup, minutes_away, plain, switch, wal_key};
+use std::time::Duration;
 
 /// Segments of the archive, by name.
 fn segments(bucket: &Bucket) -> Vec<String> {
@@ -94,4 +95,124 @@ fn a_stop_is_clean_while_the_bucket_is_away_and_loses_nothing() {
         verified(&node);
         node.stop();
     }
+}
+
+/// Rows of one transaction of [`load`].
+const ROWS: u64 = 300;
+
+/// pgbench for so many seconds, while the server answers somebody else; how many transactions it has made.
+#[track_caller]
+fn load(node: &Node, seconds: u64) -> u64 {
+    let script = format!(
+        "echo \"INSERT INTO load SELECT g, md5(random()::text) FROM generate_series(1, {ROWS}) g\" > /tmp/load.sql && \
+         pgbench -n -c 4 -R 150 -T {seconds} -f /tmp/load.sql -h /run/postgresql postgres"
+    );
+    let container = node.container.clone();
+    let bench = std::thread::spawn(move || {
+        docker(["exec", "-u", "postgres", &container, "bash", "-c", &script])
+    });
+    eventually("the load ends", Duration::from_secs(seconds) + LONG, || {
+        assert_eq!(node.psql("SELECT 1"), "1");
+        bench.is_finished().then_some(())
+    });
+    let said = bench.join().unwrap().ok();
+    let done = said.lines().find_map(|line| {
+        let count = line.strip_prefix("number of transactions actually processed: ")?;
+        count.split('/').next()?.trim().parse().ok()
+    });
+    done.unwrap_or_else(|| panic!("{said}"))
+}
+
+/// One number of `/metrics`.
+fn metric(node: &Node, name: &str) -> Option<f64> {
+    let page = node.get("/metrics")?.body;
+    let line = page.lines().find_map(|l| l.strip_prefix(name));
+    line.and_then(|value| value.trim().parse().ok())
+}
+
+#[test]
+fn a_long_absence_under_load_is_alarmed_and_caught_up_without_a_gap() {
+    let c = Cluster::new("s3load");
+    let bucket = Bucket::start(&c);
+    let proxy = bucket.proxy();
+    // Small segments, so that many wait soon. S3_RETRY is what it is by itself: what is tried again has not failed yet.
+    let node = bucket
+        .cloud(Some(&proxy), "main", c.master())
+        .env("POSTGRES_INITDB_ARGS", "--wal-segsize=1")
+        .open();
+    first_backup(&node);
+    node.psql("CREATE TABLE load (n int, filler text)");
+    let began = node.psql("SELECT pg_postmaster_start_time()");
+    proxy.refuse();
+    let seconds = minutes_away().map_or(20, |minutes| minutes * 60);
+    let mut made = load(&node, seconds);
+    eventually("many segments wait", LONG, || {
+        let waiting = node.status()?["archiving"]["waiting"].as_u64()?;
+        if waiting < 64 {
+            made += load(&node, 5);
+        }
+        (waiting >= 64).then_some(())
+    });
+
+    // How many, how large, since when, and how long that may go on: for a program, in the log, for a person.
+    node.wait_status("it says what waits", |s| {
+        let a = &s["archiving"];
+        let waiting = a["waiting"].as_u64().unwrap_or_default();
+        waiting >= 64
+            && a["waiting_bytes"] == waiting << 20
+            && a["waiting_since_ms"].is_u64()
+            && a["free_bytes"].as_u64() > Some(0)
+    });
+    node.wait_log("archiving falls behind: ");
+    let logs = node.logs();
+    let line = logs.lines().find(|l| l.contains("archiving falls behind"));
+    let line = line.unwrap();
+    for word in [
+        " files wait (",
+        "MiB, the first for ",
+        "pg_wal has ",
+        " are free there",
+    ] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    let said = plain(&node.sh("pgnode status").out);
+    for word in [" files wait (", " are free there"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    for (name, least) in [
+        ("pgnode_archive_waiting ", 64.0),
+        ("pgnode_archive_waiting_bytes ", f64::from(64 << 20)),
+        ("pgnode_archive_waiting_age_seconds ", 1.0),
+        ("pgnode_wal_bytes ", f64::from(64 << 20)),
+        ("pgnode_wal_free_bytes ", 1.0),
+    ] {
+        let value = metric(&node, name);
+        assert!(value >= Some(least), "{name} {value:?}");
+    }
+    if minutes_away().is_some() {
+        node.wait_log("nothing was archived for ");
+    }
+
+    proxy.clear();
+    eventually(
+        "all is caught up",
+        LONG + Duration::from_secs(seconds),
+        || {
+            let status = node.status()?;
+            let a = &status["archiving"];
+            let done = a["waiting"] == 0
+                && a["waiting_since_ms"].is_null()
+                && a["failing_since_ms"].is_null();
+            done.then_some(())
+        },
+    );
+    node.wait_log("archiving has caught up: ");
+    let name = switch(&node);
+    bucket.wait_keys(&wal_key("main", &name));
+    verified(&node);
+    assert_eq!(
+        node.psql("SELECT count(*) FROM load"),
+        (made * ROWS).to_string()
+    );
+    assert_eq!(node.psql("SELECT pg_postmaster_start_time()"), began);
 }

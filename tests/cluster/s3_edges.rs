@@ -2,18 +2,21 @@
 //! on the way ahead, two clusters at one place.
 
 use crate::docker::{Cluster, LONG, Node, eventually};
-use crate::s3::{Bucket, Fault, PATH, Rule, switch, wal_key};
+use crate::s3::{Bucket, Fault, PATH, Rule, plain, switch, wal_key};
+
+/// Names and values.
+type Words<'a> = &'a [(&'a str, &'a str)];
 
 /// What a node with these settings says of them: its log, `pgnode status` and `pgnode doctor` each hold all words.
 #[track_caller]
 fn names(what: &str, node: &Node, words: &[&str]) {
     let all = |said: &str| words.iter().all(|word| said.contains(word));
-    let status = || node.sh("pgnode status 2>&1").out;
+    let status = || plain(&node.sh("pgnode status 2>&1").out);
     let says: [(&str, &dyn Fn() -> String); 3] = [
         ("the log", &|| node.logs_since_start()),
         ("pgnode status", &status),
         ("pgnode doctor", &|| {
-            node.sh("pgnode doctor --step 9 2>&1").out
+            plain(&node.sh("pgnode doctor --step 9 2>&1").out)
         }),
     ];
     for (who, say) in says {
@@ -55,13 +58,7 @@ fn a_wrong_setting_is_named_by_all_who_are_asked_and_postgres_serves() {
     file(["access_key", "secret_key"]);
     let skewed = Fault::Answer(403, "RequestTimeTooSkewed");
     let id = "S3_ACCESS_KEY_ID";
-    type Case<'a> = (
-        &'a str,
-        &'a [(&'a str, &'a str)],
-        Option<Fault>,
-        &'a [&'a str],
-    );
-    let cases: &[Case<'_>] = &[
+    let cases: &[(&str, Words<'_>, Option<Fault>, &[&str])] = &[
         (
             "a key that is none",
             &[(id, "GK0000000000000000000000ff")],
@@ -150,7 +147,7 @@ fn a_key_that_cannot_be_read_is_a_fault_of_the_settings() {
     let c = Cluster::new("s3names");
     let (id, secret) = ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY");
     let other = "is not set; MINIO_ROOT_USER is, which is not read";
-    let cases: [(&[(&str, &str)], &[&str]); 2] = [
+    let cases: [(Words<'_>, &[&str]); 2] = [
         (
             &[
                 ("MINIO_ROOT_USER", "somebody"),
