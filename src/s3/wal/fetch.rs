@@ -1,6 +1,6 @@
 //! A file out of the bucket: verified before anybody sees it.
 
-use super::look::{SMALL, Stored, is_reserved};
+use super::look::{READS, SMALL, Stored, is_reserved};
 use super::{Archive, Room, judge};
 use crate::barman::{self, HEADER};
 use crate::config::Format;
@@ -83,6 +83,26 @@ impl Archive {
     /// # Errors
     /// As [`Archive::fetch`]; the file cannot be written.
     pub async fn fetch_into(
+        &self,
+        name: &str,
+        cluster: SystemId,
+        new: &Path,
+        room: &Room,
+    ) -> Result<bool, S3Error> {
+        let mut reads = 1;
+        loop {
+            match self.fetch_once(name, cluster, new, room).await {
+                // Done by the line, it is not there a second time; and a recovery would end of it.
+                Err(error @ S3Error::Damaged { .. }) if reads < READS => {
+                    tracing::debug!("{error}; it is read again");
+                    reads += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn fetch_once(
         &self,
         name: &str,
         cluster: SystemId,

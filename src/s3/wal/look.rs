@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 pub(super) const SMALL: u64 = 1 << 20;
 
 /// How often something is read until its contents are certain.
-const READS: usize = 3;
+pub(super) const READS: usize = 3;
 
 /// How a reserved number's history begins: a timeline that was not begun (`pg::reserve_timelines`).
 const RESERVED: &[u8] = b"# no timeline";
