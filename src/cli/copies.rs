@@ -2,18 +2,27 @@
 
 use super::{Mood, OLD_BACKUP, ms};
 use crate::domain::{ArchivingView, DrillView, Role, Status, human_bytes};
+use std::time::Duration;
 
 /// How archiving into the bucket goes.
 pub(super) fn archiving(v: &ArchivingView, now_ms: u64) -> (String, Mood) {
     let age = |then: u64| ms(now_ms.saturating_sub(then));
     let waits = match v.waiting {
         0 => String::new(),
-        n => format!("; {n} files wait, pg_wal has {}", human_bytes(v.wal_bytes)),
+        _ => format!("; {}", v.kept(now_ms)),
     };
+    let stuck = v.stuck_since_ms().filter(|since| {
+        Duration::from_millis(now_ms.saturating_sub(*since)) >= ArchivingView::PATIENCE
+    });
     match (v.health.failing_since_ms, &v.health.why) {
         (Some(since), why) => {
             let why = why.as_deref().unwrap_or("no reason is known");
             (format!("fails for {}: {why}{waits}", age(since)), Mood::Bad)
+        }
+        // The first one is tried again for S3_RETRY before it has failed.
+        (None, _) if stuck.is_some() => {
+            let since = stuck.map(age).unwrap_or_default();
+            (format!("nothing arrives for {since}{waits}"), Mood::Bad)
         }
         (None, _) => {
             let last = match (&v.health.last, v.health.last_ms) {

@@ -69,12 +69,10 @@ impl Reader {
         let paths = self.paths(&raw);
         let s3 = self.s3(&raw, given);
         let shipping = self.shipping(&raw, paths.as_ref());
-        self.needs_bucket(
-            s3.as_ref().and_then(Option::as_ref),
-            kind,
-            barman.as_ref(),
-            restore.as_ref().and_then(Option::as_ref),
-        );
+        if matches!(s3, Some(None)) {
+            let restore = restore.as_ref().and_then(Option::as_ref);
+            self.needs_bucket(kind, barman.as_ref(), restore);
+        }
         let drill = self.drill(&raw, paths.as_ref());
         let ssh = self.ssh(&raw);
         self.names_the_cluster(&raw, kind, start_as, barman.as_ref(), peers.as_ref());

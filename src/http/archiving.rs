@@ -16,6 +16,16 @@ pub(super) fn encode(view: Option<&ArchivingView>, now_ms: u64, out: &mut Out<'_
         [(Vec::new(), view.waiting)],
     )?;
     out.gauges(
+        ("archive_waiting", BYTES),
+        "Bytes of those files.",
+        [(Vec::new(), view.waiting_bytes)],
+    )?;
+    out.gauges(
+        ("archive_waiting_age", SECONDS),
+        "For how long the first of those files has waited; 0 when none does.",
+        one(view.waiting_since_ms.map_or(0.0, age)),
+    )?;
+    out.gauges(
         ("archive_failing", SECONDS),
         "For how long archiving into the bucket has failed; 0 when it does not.",
         one(view.health.failing_since_ms.map_or(0.0, age)),
@@ -29,6 +39,11 @@ pub(super) fn encode(view: Option<&ArchivingView>, now_ms: u64, out: &mut Out<'_
         ("wal", BYTES),
         "Bytes in pg_wal.",
         [(Vec::new(), view.wal_bytes)],
+    )?;
+    out.gauges(
+        ("wal_free", BYTES),
+        "Bytes that are free where pg_wal is.",
+        view.free_bytes.map(|free| (Vec::new(), free)),
     )?;
     out.counters(
         "archived_files",

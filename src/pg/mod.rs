@@ -15,6 +15,7 @@ mod rewind;
 mod scripts;
 mod session;
 mod standby;
+mod stopping;
 
 pub use argv::{Listen, initdb, pg_rewind, pg_waldump, postgres};
 pub use bootstrap::{PROVISION, Visit, bootstrap};
@@ -33,3 +34,4 @@ pub use rewind::{SourceFacts, keep_wal, rewind, source_facts, starts_with_wal, w
 pub use scripts::{run_scripts, scripts, scripts_readable};
 pub use session::Session;
 pub use standby::{become_candidate, become_standby, release_timelines, reserve_timelines};
+pub use stopping::waits_for_archiver;

@@ -8,7 +8,7 @@
 use super::survey::blocking;
 use super::world::World;
 use crate::config::{BarmanMode, Config, Kept};
-use crate::domain::{ArchiveHealth, ArchivingView, Fault, human_bytes, human_duration};
+use crate::domain::{ArchiveHealth, ArchivingView, Fault, human_duration, millis};
 use crate::s3::layout::Layout;
 use crate::s3::wal::{Answer, DIRECTORY, Errand, ask, socket};
 use crate::sys::{self, Changed, Format, Spec, now_ms};
@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The worker's name in logs, status and metrics.
 const NAME: &str = "s3";
@@ -26,8 +26,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 /// Between two looks at how it goes.
 const LOOK: Duration = Duration::from_secs(5);
-/// What fails for so long is worth a warning; and again after so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two warnings that nothing is archived.
 const REMIND: Duration = Duration::from_secs(600);
 /// Between two looks whether this is a primary now, and two tries to have the archive claimed.
 const SOON: Duration = Duration::from_secs(1);
@@ -198,6 +197,10 @@ async fn watch(world: Arc<World>) {
             let all = Layout::of(&config.barman.cloud_name).all();
             view.place = format!("{}/{all}", s3.uri());
         }
+        // What an old primary has left waits for nobody on a standby.
+        if !world.is_primary() {
+            view.waiting_since_ms = None;
+        }
         told.of(&view);
         world.show(move |status| status.archiving = Some(view));
     }
@@ -210,22 +213,32 @@ fn look(config: &Config) -> ArchivingView {
         Ok(_) | Err(_) => ArchiveHealth::default(),
     };
     let pg_wal = config.paths.pgdata.join("pg_wal");
-    ArchivingView {
-        place: String::new(),
+    let mut view = ArchivingView {
         health,
-        waiting: waiting(&pg_wal),
         wal_bytes: sys::dir_size(&pg_wal).unwrap_or_default(),
         free_bytes: sys::fs_facts(&pg_wal).ok().map(|f| f.available),
-    }
+        ..ArchivingView::default()
+    };
+    waiting(&pg_wal, &mut view);
+    view
 }
 
-fn waiting(pg_wal: &Path) -> u64 {
+/// What PostgreSQL has marked as ready to be archived.
+fn waiting(pg_wal: &Path, view: &mut ArchivingView) {
     let entries = std::fs::read_dir(pg_wal.join("archive_status"));
-    let ready = entries.into_iter().flatten().flatten().filter(|entry| {
+    for entry in entries.into_iter().flatten().flatten() {
         let name = entry.file_name();
-        name.as_encoded_bytes().ends_with(b".ready")
-    });
-    u64::try_from(ready.count()).unwrap_or(u64::MAX)
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".ready")) else {
+            continue;
+        };
+        view.waiting += 1;
+        let bytes = std::fs::metadata(pg_wal.join(name)).map_or(0, |m| m.len());
+        view.waiting_bytes += bytes;
+        let since = entry.metadata().and_then(|m| m.modified()).ok();
+        let since = since.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let since = since.map(millis).into_iter().chain(view.waiting_since_ms);
+        view.waiting_since_ms = since.min();
+    }
 }
 
 /// What was said.
@@ -238,27 +251,25 @@ struct Told {
 impl Told {
     fn of(&mut self, view: &ArchivingView) {
         let now = now_ms();
-        let kept = format!(
-            "{} files wait, pg_wal has {}, {} are free",
-            view.waiting,
-            human_bytes(view.wal_bytes),
-            view.free_bytes.map_or_else(|| "?".to_owned(), human_bytes),
-        );
+        let kept = view.kept(now);
         let ago = |then: u64| Duration::from_millis(now.saturating_sub(then));
-        match view.health.failing_since_ms {
-            Some(since) if ago(since) >= PATIENCE => {
+        match view.stuck_since_ms() {
+            Some(since) if ago(since) >= ArchivingView::PATIENCE => {
                 if self.failing_ms.is_none_or(|at| ago(at) >= REMIND) {
                     self.failing_ms = Some(now);
                     tracing::warn!(
                         source = NAME,
                         "nothing was archived for {}: {}; WAL is kept here meanwhile: {kept}",
                         human_duration(ago(since)),
-                        view.health.why.as_deref().unwrap_or("?"),
+                        view.health
+                            .why
+                            .as_deref()
+                            .unwrap_or("the bucket has not taken the first one yet"),
                     );
                 }
             }
-            Some(_) => {}
-            None => {
+            Some(_) if view.health.failing_since_ms.is_some() => {}
+            Some(_) | None => {
                 if self.failing_ms.take().is_some() {
                     tracing::info!(source = NAME, "archives again: {kept}");
                 }
@@ -270,6 +281,25 @@ impl Told {
         } else if view.waiting < MANY / 4 && self.waiting > 0 {
             self.waiting = 0;
             tracing::info!(source = NAME, "archiving has caught up: {kept}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Limits;
+    use crate::fsm::Policy;
+    use std::time::Duration;
+
+    #[test]
+    fn a_server_that_stops_has_archived_before_the_ladder_loses_its_patience() {
+        for seconds in [3, 10, 60, 600] {
+            let limits = Limits {
+                primary_wait: Duration::ZERO,
+                stop_grace: Duration::from_secs(seconds),
+            };
+            let fast = Policy::new(limits.stop_grace, Duration::ZERO, None, true).rungs[1];
+            assert_eq!(limits.closing(), fast * 3 / 4);
         }
     }
 }

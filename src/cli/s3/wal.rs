@@ -5,6 +5,7 @@ use super::kept;
 use crate::cli::{lament, note};
 use crate::config::Kept;
 use crate::domain::{ExitCode, Fault};
+use crate::pg;
 use crate::s3::wal::{Agent, Answer, Errand, Patience, ask, socket, work};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +15,13 @@ use std::time::Duration;
 const ABSENT: ExitCode = ExitCode(1);
 /// A recovery must not end for this.
 const LOST: ExitCode = ExitCode(255);
+/// As killed by TERM: the archiver ends then instead of asking six times, a second apart each.
+const STOPPING: ExitCode = ExitCode(128 + 15);
 
 /// `archive_command`: 0 when this file is durably in the bucket. The codes of a failure are those of every verb, all below
 /// 126: above that the archiver takes the command for killed, and ends itself (`shell_archive_file` in `shell_archive.c`).
-/// It asks again in any case.
+/// It asks again in any case. Only where the server stops and waits for nothing but its archiver, that is to end: it is
+/// not started again then (`PgArchStartupAllowed` in `postmaster.c`), and the shutdown stays a clean one.
 pub(in crate::cli) fn push(run_dir: &Path, path: &Path) -> ExitCode {
     let path = absolute(path);
     let errand = Errand::Push { path: path.clone() };
@@ -32,7 +36,12 @@ pub(in crate::cli) fn push(run_dir: &Path, path: &Path) -> ExitCode {
     };
     match pushed {
         Ok(()) => ExitCode::STOPPED,
-        Err(fault) => lament(&fault),
+        Err(fault) => {
+            let code = lament(&fault);
+            // `<data directory>/pg_wal/<name>`
+            let stops = path.ancestors().nth(2).and_then(pg::waits_for_archiver);
+            stops.map_or(code, |_| STOPPING)
+        }
     }
 }
 

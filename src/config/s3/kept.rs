@@ -35,6 +35,8 @@ pub struct Kept {
     pub retention: String,
     /// `BARMAN_MINIMUM_REDUNDANCY`.
     pub redundancy: u32,
+    /// How long a server that stops may archive.
+    pub closing: Duration,
     /// On a barman host: what it ships.
     #[serde(default)]
     pub host: Option<KeptHost>,
@@ -85,6 +87,7 @@ impl Kept {
             port: config.postgres.port,
             retention: config.barman.habits.retention_policy.clone(),
             redundancy: config.barman.habits.minimum_redundancy,
+            closing: config.limits.closing(),
             host: config.kind.keeps_backups().then(|| KeptHost {
                 home: paths.barman_backup_dir.clone(),
                 servers: config

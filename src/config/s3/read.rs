@@ -260,17 +260,13 @@ impl Reader {
             .push(Wrong::of(var, None, Problem::Value { rule }).with_remedy(remedy));
     }
 
-    /// What needs a bucket has one.
+    /// Where no bucket is named, nothing may need one.
     pub(in crate::config) fn needs_bucket(
         &mut self,
-        s3: Option<&S3>,
         kind: Option<NodeKind>,
         barman: Option<&Barman>,
         restore: Option<&Restore>,
     ) {
-        if self.is_wrong(&table::S3_BUCKET_URI) || s3.is_some() {
-            return;
-        }
         let plain = "is not set, and";
         let cloud = barman.is_some_and(|b| b.mode == BarmanMode::Cloud);
         let restored = restore.is_some_and(|r| matches!(r.from, RestoreFrom::Bucket { .. }));

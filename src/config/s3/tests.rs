@@ -138,11 +138,13 @@ fn keys_under_other_names_are_pointed_at() {
          S3_ACCESS_KEY_ID: is not set; ACCESS_KEY is, which is not read; give its value the name S3_ACCESS_KEY_ID\n  \
          S3_SECRET_ACCESS_KEY: is not set; MINIO_ROOT_PASSWORD is, which is not read; give its value the name S3_SECRET_ACCESS_KEY"
     );
-    // The machine's role is Amazon's alone.
+    // The machine's role is Amazon's alone. The bucket is named, whatever else is wrong.
     let text = faults(&[
+        ("BARMAN_MODE", "cloud"),
         ("S3_BUCKET_URI", "s3://backups"),
         ("S3_ENDPOINT_URL", "http://s3:9000"),
     ]);
+    assert!(!text.contains("S3_BUCKET_URI: is not set"), "{text}");
 
     assert!(
         text.contains("S3_ACCESS_KEY_ID: is not set, nor S3_CREDENTIALS_FILE"),

@@ -3,11 +3,14 @@
 use super::{Archive, Claim, Pushed, Room, cluster_of};
 use crate::barman::{self, HEADER};
 use crate::config::{Kept, S3};
-use crate::domain::{History, SystemId, Timeline, WalName};
+use crate::domain::{History, SystemId, Timeline, WalName, millis};
+use crate::pg;
 use crate::s3::{S3Error, Store};
+use crate::sys::now_ms;
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -18,6 +21,9 @@ const PACKERS: usize = 2;
 /// A standby has its primary: it waits no longer for a bucket.
 const STANDBY_RETRY: Duration = Duration::from_secs(1);
 const STANDBY_LIMIT: Duration = Duration::from_secs(5);
+/// A server that stops waits so long for a bucket in which nothing arrives, and looks so often whether it stops.
+const STOPPING_LIMIT: Duration = Duration::from_secs(3);
+const STOPPING_LOOK: Duration = Duration::from_millis(200);
 
 /// How long to try for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,10 @@ pub struct Agent {
     told: Mutex<BTreeSet<Timeline>>,
     /// The cluster that the archive was seen to belong to.
     confirmed: Mutex<Option<SystemId>>,
+    /// How long a server that stops may archive.
+    closing: Duration,
+    /// When a file was last archived, in milliseconds since 1970.
+    archived: AtomicU64,
 }
 
 impl Agent {
@@ -60,6 +70,8 @@ impl Agent {
             claim: Mutex::default(),
             told: Mutex::default(),
             confirmed: Mutex::default(),
+            closing: kept.closing,
+            archived: AtomicU64::new(0),
         })
     }
 
@@ -109,9 +121,44 @@ impl Agent {
 
     /// Archives one file of `pg_wal`; on the way back it is durable.
     ///
+    /// A server that stops waits for its archiver at the very end, and would be killed if that waited for the bucket as long
+    /// as ever: what does not arrive soon is archived after the next start.
+    ///
     /// # Errors
-    /// As [`Archive::push`] and [`Agent::claim`].
+    /// As [`Archive::push`] and [`Agent::claim`]; [`S3Error::Busy`]: the server stops.
     pub async fn push(&self, path: &Path) -> Result<Pushed, S3Error> {
+        tokio::select! {
+            biased;
+            () = self.has_to_end() => {
+                let name = path.file_name().unwrap_or_default();
+                Err(S3Error::Busy(format!(
+                    "{} is not archived now: the server stops, and archives it after its next start",
+                    name.display()
+                )))
+            }
+            pushed = self.push_patiently(path) => {
+                if pushed.is_ok() {
+                    self.archived.store(now_ms(), Ordering::Relaxed);
+                }
+                pushed
+            }
+        }
+    }
+
+    /// Ends when a server that stops can wait no longer.
+    async fn has_to_end(&self) {
+        loop {
+            if let Some(since) = pg::waits_for_archiver(&self.pgdata) {
+                let archived = self.archived.load(Ordering::Relaxed);
+                if now_ms() >= last_call(since, archived, self.closing) {
+                    return;
+                }
+            }
+            tokio::time::sleep(STOPPING_LOOK).await;
+        }
+    }
+
+    async fn push_patiently(&self, path: &Path) -> Result<Pushed, S3Error> {
         let claim = self.claim().await?;
         self.tell_history(claim, path).await?;
         self.archive.push(claim, path, &self.room).await
@@ -197,6 +244,12 @@ impl Agent {
     }
 }
 
+/// Until when a server archives that stops since `since`: as long as files arrive, but for `closing` at most.
+fn last_call(since: u64, archived: u64, closing: Duration) -> u64 {
+    let patience = since.max(archived).saturating_add(millis(STOPPING_LIMIT));
+    patience.min(since.saturating_add(millis(closing)))
+}
+
 /// Bytes of the segments in `pg_wal`, by the header of one of them.
 fn segment_size(pg_wal: &Path, cluster: SystemId) -> Result<u64, S3Error> {
     let failed = |source| S3Error::File {
@@ -227,4 +280,20 @@ fn segment_size(pg_wal: &Path, cluster: SystemId) -> Result<u64, S3Error> {
         "{} holds no segment of cluster {cluster}",
         pg_wal.display()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_stops_archives_as_long_as_files_arrive_and_never_too_long() {
+        let closing = Duration::from_secs(22);
+        // Nothing has arrived since, or never.
+        assert_eq!(last_call(100_000, 0, closing), 103_000);
+        assert_eq!(last_call(100_000, 90_000, closing), 103_000);
+        assert_eq!(last_call(100_000, 110_000, closing), 113_000);
+        assert_eq!(last_call(100_000, 121_000, closing), 122_000);
+        assert_eq!(last_call(100_000, 0, Duration::from_secs(1)), 101_000);
+    }
 }

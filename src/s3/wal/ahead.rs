@@ -38,6 +38,8 @@ struct State {
     health: ArchiveHealth,
     /// Since when the archive could not be claimed, milliseconds since the epoch, and why.
     unclaimed: Option<(u64, String)>,
+    /// The same of a bucket that has not answered yet.
+    silent: Option<(u64, String)>,
 }
 
 impl Ahead {
@@ -59,10 +61,18 @@ impl Ahead {
         let state = self.state();
         let mut health = state.health.clone();
         // What the postmaster was told is newer.
-        if let (None, Some((since, why))) = (health.failing_since_ms, &state.unclaimed) {
+        let before = state.unclaimed.as_ref().or(state.silent.as_ref());
+        if let (None, Some((since, why))) = (health.failing_since_ms, before) {
             (health.failing_since_ms, health.why) = (Some(*since), Some(why.clone()));
         }
         health
+    }
+
+    /// Why the bucket has not answered yet; `None`: it has.
+    pub(super) fn silent(&self, why: Option<&str>) {
+        let silent = &mut self.state().silent;
+        let since = silent.take().map(|s| s.0);
+        *silent = why.map(|why| (since.unwrap_or_else(now_ms), why.to_owned()));
     }
 
     /// Sees to it that the archive is this cluster's before there is anything to archive, so that a wrong place shows at
@@ -111,7 +121,7 @@ impl Ahead {
     fn judged(&self, result: &Result<(), Fault>) {
         let mut state = self.state();
         if result.is_ok() {
-            state.unclaimed = None;
+            (state.unclaimed, state.silent) = (None, None);
         }
         let health = &mut state.health;
         match result {

@@ -93,6 +93,22 @@ impl Archive {
         cluster: SystemId,
         new: &Path,
     ) -> Result<bool, S3Error> {
+        let mut reads = Reads::default();
+        loop {
+            match self.fetch_once(name, cluster, new, &mut reads).await {
+                Err(error) if reads.again(&error) => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn fetch_once(
+        &self,
+        name: &str,
+        cluster: SystemId,
+        new: &Path,
+        reads: &mut Reads,
+    ) -> Result<bool, S3Error> {
         let stored = self.look(name).await?;
         let segment = matches!(kind(name), Some(WalKind::Segment | WalKind::Partial));
         let ([only], true) = (stored.as_slice(), segment) else {
@@ -107,19 +123,13 @@ impl Archive {
             key: self.store.uri(&only.key),
             why,
         };
-        let mut reads = Reads::default();
-        loop {
-            let Some((mark, came)) = self.stream(name, only, new).await? else {
-                return Err(S3Error::Busy(format!("{name} was there and is gone")));
-            };
-            let came = came.map_err(|e| damaged(unpacking(only.format, &e)))?;
-            let digest = came.digest;
-            if !self.is_certain(only, &mut reads, &mark, digest).await? {
-                continue;
-            }
-            sound_head(&came.head, came.length, name, cluster).map_err(damaged)?;
-            return Ok(true);
-        }
+        let Some((mark, came)) = self.stream(name, only, new).await? else {
+            return Err(S3Error::Busy(format!("{name} was there and is gone")));
+        };
+        let came = came.map_err(|e| damaged(unpacking(only.format, &e)))?;
+        self.be_certain(only, reads, &mark, came.digest).await?;
+        sound_head(&came.head, came.length, name, cluster).map_err(damaged)?;
+        Ok(true)
     }
 
     /// One object into a new file, unpacked while it comes, with the server's mark; `None`: it is gone.

@@ -70,57 +70,66 @@ impl Archive {
     async fn whole(&self, stored: &Stored, most: u64) -> Result<Option<Bytes>, S3Error> {
         let mut reads = Reads::default();
         loop {
-            let Some((bytes, mark)) = self.store.read_marked(&stored.key, most).await? else {
-                return Ok(None);
-            };
-            let digest = match codec::has_checksum(stored.format, &bytes) {
-                true => None,
-                false => {
-                    let own = bytes.clone();
-                    let digest = tokio::task::spawn_blocking(move || mark::of(&own));
-                    Some(digest.await.map_err(|e| S3Error::Bug(e.to_string()))?)
-                }
-            };
-            if self.is_certain(stored, &mut reads, &mark, digest).await? {
-                return Ok(Some(bytes));
+            match self.whole_once(stored, most, &mut reads).await {
+                Err(error) if reads.again(&error) => {}
+                ended => return ended,
             }
         }
     }
 
-    /// Whether what came of one more read is what is stored: by the server's mark and the MD5 of what came, where that is
-    /// needed. `false`: read it again.
+    async fn whole_once(
+        &self,
+        stored: &Stored,
+        most: u64,
+        reads: &mut Reads,
+    ) -> Result<Option<Bytes>, S3Error> {
+        let Some((bytes, mark)) = self.store.read_marked(&stored.key, most).await? else {
+            return Ok(None);
+        };
+        let digest = match codec::has_checksum(stored.format, &bytes) {
+            true => None,
+            false => {
+                let own = bytes.clone();
+                let digest = tokio::task::spawn_blocking(move || mark::of(&own));
+                Some(digest.await.map_err(|e| S3Error::Bug(e.to_string()))?)
+            }
+        };
+        self.be_certain(stored, reads, &mark, digest).await?;
+        Ok(Some(bytes))
+    }
+
+    /// Whether what came is what is stored: by the server's mark and the MD5 of what came, where that is needed.
     ///
     /// Most that is packed has a checksum of its own. Of what has none, only the server's mark tells a byte that was changed
     /// on the way, and PostgreSQL would take it for the end of the WAL. Where marks are no MD5 (SSE-KMS, several parts) it
     /// counts that the same comes twice.
-    pub(super) async fn is_certain(
+    ///
+    /// # Errors
+    /// [`S3Error::Damaged`]: it is not, or that is not known yet.
+    pub(super) async fn be_certain(
         &self,
         stored: &Stored,
         reads: &mut Reads,
         mark: &str,
         digest: Option<String>,
-    ) -> Result<bool, S3Error> {
+    ) -> Result<(), S3Error> {
         let Some(digest) = digest else {
-            return Ok(true);
+            return Ok(());
         };
         if digest.eq_ignore_ascii_case(mark) {
-            return Ok(true);
+            return Ok(());
         }
-        tracing::debug!("{} came with the digest {digest}, not {mark}", stored.key);
         let again = reads.before.as_ref() == Some(&digest);
         if again && !(mark::may_be(mark) && self.marks_are_md5().await?) {
-            return Ok(true);
+            return Ok(());
         }
+        let why = format!(
+            "came with the MD5 {digest}, and the server says {mark}: something on the way changes bytes"
+        );
         reads.before = Some(digest);
-        reads.count += 1;
-        if reads.count < READS {
-            return Ok(false);
-        }
         Err(S3Error::Damaged {
             key: self.store.uri(&stored.key),
-            why: format!(
-                "did not come as it is stored, {READS} times: something on the way to the server changes bytes"
-            ),
+            why,
         })
     }
 
@@ -240,6 +249,18 @@ impl Archive {
 pub(super) struct Reads {
     count: usize,
     before: Option<String>,
+}
+
+impl Reads {
+    /// Whether it is read once more: damage that the line did is not there a second time, and a recovery would end of it.
+    pub(super) fn again(&mut self, error: &S3Error) -> bool {
+        self.count += 1;
+        let again = matches!(error, S3Error::Damaged { .. }) && self.count < READS;
+        if again {
+            tracing::debug!("{error}; it is read again");
+        }
+        again
+    }
 }
 
 /// Why something cannot be unpacked.

@@ -6,8 +6,9 @@ use super::errand::{Answer, BEAT, Errand};
 use super::shelf::Shelf;
 use super::{Agent, Patience};
 use crate::config::Kept;
-use crate::domain::Fault;
+use crate::domain::{ArchiveHealth, Fault};
 use crate::s3::{Probe, S3Error};
+use crate::sys::now_ms;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,16 +23,29 @@ const LONGEST: u64 = 64 << 10;
 
 /// How often the settings are looked at.
 const SETTINGS: Duration = Duration::from_secs(2);
+/// Between two looks whether a bucket answers that has not yet.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Serves requests until it is stopped, or until its settings, which are in the file `settings`, are others: its successor
-/// reads them.
+/// reads them. While a setting cannot be used it is what everybody is told.
 ///
 /// # Errors
-/// A setting cannot be used; the socket cannot be made.
+/// The socket cannot be made.
 pub async fn work(kept: &Kept, settings: &Path) -> Result<(), Fault> {
-    let agent = Agent::open(kept).map_err(|e| e.fault())?;
     let path = super::socket(&kept.run_dir);
     let listener = bind(&path).map_err(|e| crate::sys::io_fault("make the socket", &path, &e))?;
+    tokio::select! {
+        () = serve(kept, &listener) => {}
+        () = changed(settings) => tracing::info!("the settings have changed"),
+    }
+    Ok(())
+}
+
+async fn serve(kept: &Kept, listener: &UnixListener) {
+    let agent = match Agent::open(kept) {
+        Ok(agent) => agent,
+        Err(error) => return refuse(kept, listener, error.fault()).await,
+    };
     let shelf = Arc::new(Shelf::new(agent.shelf()));
     let tidy = shelf.clone();
     tokio::spawn(async move { tidy.tidy().await });
@@ -42,12 +56,37 @@ pub async fn work(kept: &Kept, settings: &Path) -> Result<(), Fault> {
     });
     let first = worker.clone();
     tokio::spawn(async move { first.first_look().await });
-    tokio::select! {
-        () = serve(&worker, &listener) => Ok(()),
-        () = changed(settings) => {
-            tracing::info!("the settings have changed");
-            Ok(())
+    let perform = move |errand| {
+        let worker = worker.clone();
+        async move { worker.perform(errand).await }
+    };
+    accept(listener, perform).await;
+}
+
+/// A setting cannot be used, such as the file with the keys: until it can be.
+async fn refuse(kept: &Kept, listener: &UnixListener, fault: Fault) {
+    tracing::error!("{}", fault.why());
+    let health = ArchiveHealth {
+        failing_since_ms: Some(now_ms()),
+        why: Some(fault.why().to_owned()),
+        ..ArchiveHealth::default()
+    };
+    let answer = move |errand| {
+        std::future::ready(match errand {
+            Errand::Health => Answer::Health(health.clone()),
+            Errand::Push { .. } | Errand::Fetch { .. } | Errand::Claim => {
+                Answer::Failed(fault.clone())
+            }
+        })
+    };
+    let mended = async {
+        while Agent::open(kept).is_err() {
+            tokio::time::sleep(SETTINGS).await;
         }
+    };
+    tokio::select! {
+        () = accept(listener, answer) => {}
+        () = mended => tracing::info!("the settings can be used now"),
     }
 }
 
@@ -62,16 +101,49 @@ async fn changed(settings: &Path) {
     }
 }
 
-async fn serve(worker: &Arc<Worker>, listener: &UnixListener) {
+/// Answers whoever asks, all at once.
+async fn accept<F: Future<Output = Answer> + Send>(
+    listener: &UnixListener,
+    perform: impl FnOnce(Errand) -> F + Clone + Send + 'static,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let worker = worker.clone();
+                let perform = perform.clone();
                 // Whoever asked may be gone.
-                tokio::spawn(async move { drop(worker.converse(stream).await) });
+                tokio::spawn(async move { drop(converse(stream, perform).await) });
             }
             // Out of descriptors: some will be closed.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn converse<F: Future<Output = Answer> + Send>(
+    stream: UnixStream,
+    perform: impl FnOnce(Errand) -> F + Send,
+) -> std::io::Result<()> {
+    let (from, mut to) = stream.into_split();
+    let mut line = String::new();
+    let mut from = BufReader::new(tokio::io::AsyncReadExt::take(from, LONGEST));
+    from.read_line(&mut line).await?;
+    let errand = serde_json::from_str(&line);
+    let mut work = std::pin::pin!(async {
+        match errand {
+            Ok(errand) => perform(errand).await,
+            Err(error) => Answer::Failed(Fault::Bug(format!("not understood: {error}"))),
+        }
+    });
+    loop {
+        let answer = tokio::select! {
+            answer = &mut work => answer,
+            () = tokio::time::sleep(BEAT) => Answer::Wait,
+        };
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        to.write_all(&line).await?;
+        if answer != Answer::Wait {
+            return to.shutdown().await;
         }
     }
 }
@@ -95,43 +167,26 @@ struct Worker {
 }
 
 impl Worker {
-    /// A wrong setting is said at the start, not at the first file.
+    /// A wrong setting is said at the start, not at the first file, and shown until the bucket answers.
     async fn first_look(&self) {
         let store = self.ahead.agent().archive().store();
-        let fault = match store.probe().await {
-            Probe::Answers => return,
-            Probe::Refuses(refusal) => S3Error::Refused {
-                what: format!("cannot list {}", store.uri("")),
-                refusal,
-            },
-            Probe::Silent(error) => error,
-        };
-        tracing::error!("{}", fault.fault().why());
-    }
-
-    async fn converse(&self, stream: UnixStream) -> std::io::Result<()> {
-        let (from, mut to) = stream.into_split();
-        let mut line = String::new();
-        let mut from = BufReader::new(tokio::io::AsyncReadExt::take(from, LONGEST));
-        from.read_line(&mut line).await?;
-        let errand = serde_json::from_str(&line);
-        let mut work = std::pin::pin!(async {
-            match errand {
-                Ok(errand) => self.perform(errand).await,
-                Err(error) => Answer::Failed(Fault::Bug(format!("not understood: {error}"))),
-            }
-        });
+        let mut said = String::new();
         loop {
-            let answer = tokio::select! {
-                answer = &mut work => answer,
-                () = tokio::time::sleep(BEAT) => Answer::Wait,
+            let fault = match store.probe().await {
+                Probe::Answers => return self.ahead.silent(None),
+                Probe::Refuses(refusal) => S3Error::Refused {
+                    what: format!("cannot list {}", store.uri("")),
+                    refusal,
+                },
+                Probe::Silent(error) => error,
             };
-            let mut line = serde_json::to_vec(&answer)?;
-            line.push(b'\n');
-            to.write_all(&line).await?;
-            if answer != Answer::Wait {
-                return to.shutdown().await;
+            let fault = fault.fault();
+            if said != fault.why() {
+                fault.why().clone_into(&mut said);
+                tracing::error!("{said}");
             }
+            self.ahead.silent(Some(&said));
+            tokio::time::sleep(LOOK).await;
         }
     }
 

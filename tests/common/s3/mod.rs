@@ -352,6 +352,17 @@ impl Bucket {
     }
 }
 
+/// A table's text without the breaks of its lines.
+pub(crate) fn plain(table: &str) -> String {
+    table.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `S3_AWAY_MINUTES`: how long the bucket is away in a long run.
+pub(crate) fn minutes_away() -> Option<u64> {
+    let minutes = std::env::var("S3_AWAY_MINUTES").ok()?;
+    Some(minutes.parse().unwrap())
+}
+
 /// Waits until the first backup is complete, which a node makes by itself.
 #[track_caller]
 pub(crate) fn first_backup(node: &Node) {
