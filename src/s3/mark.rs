@@ -7,6 +7,26 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+/// A mark as the server gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Without its quotes.
+    pub(super) text: String,
+    /// The server says that it has encrypted the object with a key: the mark is no digest then.
+    pub(super) keyed: bool,
+}
+
+impl Mark {
+    /// Whether it is the digest of what is stored, on a server whose marks are digests.
+    pub(super) const fn may_be_digest(&self) -> bool {
+        self.text.len() == 32 && !self.keyed
+    }
+
+    pub(super) fn is(&self, digest: &str) -> bool {
+        self.text.eq_ignore_ascii_case(digest)
+    }
+}
+
 /// Of bytes that are stored whole.
 pub(super) fn of(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes))

@@ -66,8 +66,8 @@ impl Archive {
     /// An object as it is stored, of at most `most` bytes; `None`: it is gone.
     ///
     /// What is packed has a checksum of its own. Of what is not, only the server's mark tells a byte that was changed on the
-    /// way, and PostgreSQL would take it for the end of the WAL. The mark may be no MD5 (SSE-KMS): then it counts that the
-    /// same comes twice.
+    /// way, and PostgreSQL would take it for the end of the WAL. Where marks may be no MD5 (SSE-KMS, and some servers) it counts
+    /// that the same comes twice.
     ///
     /// # Errors
     /// [`S3Error::Damaged`]: it comes otherwise each time; else as [`crate::s3::Store::get`].
@@ -83,16 +83,21 @@ impl Archive {
             let own = bytes.clone();
             let digest = tokio::task::spawn_blocking(move || mark::of(&own));
             let digest = digest.await.map_err(|e| S3Error::Bug(e.to_string()))?;
-            if digest.eq_ignore_ascii_case(&mark) || before.as_deref() == Some(digest.as_str()) {
+            let twice = before.as_deref() == Some(digest.as_str());
+            if self.store.matches(&mark, &digest) || (twice && !self.store.is_digest(&mark)) {
                 return Ok(Some(bytes));
             }
-            tracing::debug!("{} came with the digest {digest}, not {mark}", stored.key);
+            tracing::debug!(
+                "{} came with the digest {digest}, not {}",
+                stored.key,
+                mark.text
+            );
             before = Some(digest);
         }
         Err(S3Error::Damaged {
             key: self.store.uri(&stored.key),
             why: format!(
-                "came otherwise each of {READS} times: the line to the server changes bytes"
+                "did not come as it is stored, {READS} times: something on the way changes bytes"
             ),
         })
     }
