@@ -252,7 +252,6 @@ fn kept(name: &str, endpoint: &str, format: Format, level: Option<i32>) -> Kept 
         retention: "RECOVERY WINDOW OF 5 DAYS".into(),
         redundancy: 1,
         closing: Duration::from_secs(20),
-        closing: Duration::from_secs(4),
         host: None,
     }
 }

@@ -7,14 +7,34 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+/// A mark as the server gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Without its quotes.
+    pub(super) text: String,
+    /// The server says that it has encrypted the object with a key: the mark is no digest then.
+    pub(super) keyed: bool,
+}
+
+impl Mark {
+    /// Whether it is the digest of what is stored, on a server whose marks are digests.
+    pub(super) fn may_be_digest(&self) -> bool {
+        may_be(&self.text) && !self.keyed
+    }
+
+    pub(super) fn is(&self, digest: &str) -> bool {
+        self.text.eq_ignore_ascii_case(digest)
+    }
+}
+
+/// Whether it looks like the MD5 of something that was stored whole.
+pub(super) fn may_be(mark: &str) -> bool {
+    mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// Of bytes that are stored whole.
 pub(super) fn of(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes))
-}
-
-/// Whether a mark, without its quotes, may be the MD5 of something that was stored whole.
-pub(super) fn may_be(mark: &str) -> bool {
-    mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Of a file that is stored whole, or in parts of `part` bytes.

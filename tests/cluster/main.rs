@@ -37,6 +37,7 @@ mod s3_edges;
 mod s3_faults;
 mod s3_restore;
 mod s3_rig;
+mod s3_rivals;
 mod s3_ship;
 mod s3_wal;
 mod secrets;

@@ -2,7 +2,9 @@
 
 use super::Store;
 use super::patience::{judge, within};
+use super::wire::Keyed;
 use crate::s3::S3Error;
+use crate::s3::mark::Mark;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -14,6 +16,7 @@ pub struct Body {
     key: String,
     size: u64,
     etag: Option<String>,
+    keyed: bool,
     at: u64,
     stream: Option<BoxStream<'static, object_store::Result<Bytes>>>,
 }
@@ -39,6 +42,7 @@ impl Body {
                         key: key.to_owned(),
                         size: found.meta.size,
                         etag: found.meta.e_tag.clone(),
+                        keyed: found.extensions.get::<Keyed>().is_some(),
                         at: 0,
                         stream: Some(found.into_stream()),
                     }));
@@ -68,15 +72,12 @@ impl Body {
     }
 
     /// The server's mark of this version.
-    #[must_use]
-    pub fn etag(&self) -> Option<&str> {
-        self.etag.as_deref()
-    }
-
-    /// The same without its quotes; nothing where the server gives none.
-    #[must_use]
-    pub fn mark(&self) -> &str {
-        self.etag().unwrap_or_default().trim_matches('"')
+    pub(in crate::s3) fn mark(&self) -> Mark {
+        let text = self.etag.as_deref().unwrap_or_default();
+        Mark {
+            text: text.trim_matches('"').to_owned(),
+            keyed: self.keyed,
+        }
     }
 
     /// The next bytes; `None` at the end, which is where the server said it would be.

@@ -18,6 +18,7 @@ pub use probe::Probe;
 pub use upload::{Part, Unfinished, Upload};
 
 use super::S3Error;
+use super::mark::{self, Mark};
 use super::pages::{LARGE, Pages};
 use crate::config::{Addressing, Credentials, Encryption, S3, Tags};
 use bytes::Bytes;
@@ -33,6 +34,7 @@ use pace::Pace;
 use patience::{Patience, judge, within};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 
 /// A body of at most so many bytes waits for its answer rather than for the line.
@@ -65,6 +67,8 @@ struct Inner {
     /// `S3_MAX_PARALLEL`, in small ones.
     slots: Semaphore,
     pace: Pace,
+    /// Whether a mark was seen that is the digest of its object: those of this server are.
+    digests: AtomicBool,
 }
 
 impl Store {
@@ -140,6 +144,7 @@ impl Store {
                 wire,
                 slots: Semaphore::new(settings.max_parallel.max(1) * SMALL_ONES as usize),
                 pace: Pace::new(settings.bandwidth),
+                digests: AtomicBool::new(false),
                 settings: settings.clone(),
             }),
         })
@@ -201,15 +206,29 @@ impl Store {
         Ok(read.map(|(bytes, _)| bytes))
     }
 
-    /// As [`Store::read`], with the server's mark (ETag), without its quotes.
+    /// Whether a mark is surely the digest of its object: other servers have other marks, or none.
+    pub(super) fn is_digest(&self, mark: &Mark) -> bool {
+        mark.may_be_digest() && self.inner.digests.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is a mark's digest; remembers that this server has such marks.
+    pub(super) fn matches(&self, mark: &Mark, digest: &str) -> bool {
+        let matches = mark.is(digest);
+        if matches {
+            self.inner.digests.store(true, Ordering::Relaxed);
+        }
+        matches
+    }
+
+    /// As [`Store::read`], with the server's mark (ETag).
     ///
     /// # Errors
     /// As [`Store::read`].
-    pub async fn read_marked(
+    pub(super) async fn read_marked(
         &self,
         key: &str,
         most: u64,
-    ) -> Result<Option<(Bytes, String)>, S3Error> {
+    ) -> Result<Option<(Bytes, Mark)>, S3Error> {
         let Some(mut body) = self.get(key).await? else {
             return Ok(None);
         };
@@ -219,11 +238,15 @@ impl Store {
                 why: format!("has {} bytes, more than {most}", body.size()),
             });
         }
-        let mark = body.mark().to_owned();
+        let mark = body.mark();
         let size = usize::try_from(body.size()).unwrap_or(usize::MAX);
         if size < LARGE {
             let mut whole = Vec::with_capacity(size);
             self.fill(&mut body, &mut whole).await?;
+            // What is small tells it for nothing.
+            if mark.may_be_digest() && !self.is_digest(&mark) {
+                self.matches(&mark, &mark::of(&whole));
+            }
             return Ok(Some((Bytes::from(whole), mark)));
         }
         let mut whole = Pages::new(body.size())

@@ -25,11 +25,18 @@ struct Wire {
     inner: HttpClient,
 }
 
+/// The server says that the object is encrypted with a key (`aws:kms`, or one of the client's).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keyed;
+
 #[async_trait::async_trait]
 impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let response = self.inner.execute(request).await?;
+        let mut response = self.inner.execute(request).await?;
         if response.status().is_success() {
+            if is_keyed(response.headers()) {
+                response.extensions_mut().insert(Keyed);
+            }
             return Ok(response);
         }
         Err(HttpError::new(
@@ -37,6 +44,12 @@ impl HttpService for Wire {
             refusal(response).await,
         ))
     }
+}
+
+fn is_keyed(headers: &http::HeaderMap) -> bool {
+    let how = headers.get("x-amz-server-side-encryption");
+    how.is_some_and(|how| how.as_bytes().starts_with(b"aws:"))
+        || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
 }
 
 async fn refusal(response: HttpResponse) -> Refusal {
@@ -85,7 +98,20 @@ fn said(text: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::said;
+    use super::{is_keyed, said};
+
+    #[test]
+    fn a_key_of_whoever_is_seen() {
+        let headers = |name: &'static str, value: &'static str| {
+            let value = http::HeaderValue::from_static(value);
+            http::HeaderMap::from_iter([(http::HeaderName::from_static(name), value)])
+        };
+        let how = "x-amz-server-side-encryption";
+        let own = "x-amz-server-side-encryption-customer-algorithm";
+        assert!(is_keyed(&headers(how, "aws:kms")) && is_keyed(&headers(how, "aws:kms:dsse")));
+        assert!(is_keyed(&headers(own, "AES256")));
+        assert!(!is_keyed(&headers(how, "AES256")) && !is_keyed(&headers("etag", "aws:")));
+    }
 
     #[test]
     fn the_servers_words_are_found() {

@@ -6,6 +6,7 @@ use crate::barman::{self, HEADER};
 use crate::config::Format;
 use crate::domain::{History, SystemId};
 use crate::s3::layout::{WalKind, kind};
+use crate::s3::mark::Mark;
 use crate::s3::pipe::{Hashed, pipe};
 use crate::s3::{S3Error, codec};
 use md5::Md5;
@@ -138,11 +139,11 @@ impl Archive {
         name: &str,
         stored: &Stored,
         new: &Path,
-    ) -> Result<Option<(String, io::Result<Came>)>, S3Error> {
+    ) -> Result<Option<(Mark, io::Result<Came>)>, S3Error> {
         let Some(mut body) = self.store.get(&stored.key).await? else {
             return Ok(None);
         };
-        let mark = body.mark().to_owned();
+        let mark = body.mark();
         let (sender, mut packed) = pipe(WAITING);
         let format = stored.format;
         let writing = write(name, new, move |file| {

@@ -1,11 +1,12 @@
 //! What is stored under the name of a WAL file: as it is, packed, or several times.
 
-use super::{Archive, MARKER};
+use super::Archive;
 use crate::config::Format;
 use crate::domain::{History, Timeline, WalName};
 use crate::s3::layout::{WalKey, WalKind};
+use crate::s3::mark::{self, Mark};
 use crate::s3::store::Walk;
-use crate::s3::{S3Error, codec, mark};
+use crate::s3::{S3Error, codec};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
@@ -110,21 +111,22 @@ impl Archive {
         &self,
         stored: &Stored,
         reads: &mut Reads,
-        mark: &str,
+        mark: &Mark,
         digest: Option<String>,
     ) -> Result<(), S3Error> {
         let Some(digest) = digest else {
             return Ok(());
         };
-        if digest.eq_ignore_ascii_case(mark) {
+        if self.store.matches(mark, &digest) {
             return Ok(());
         }
-        let again = reads.before.as_ref() == Some(&digest);
-        if again && !(mark::may_be(mark) && self.marks_are_md5().await?) {
+        let twice = reads.before.as_ref() == Some(&digest);
+        if twice && !self.is_digest(mark).await? {
             return Ok(());
         }
         let why = format!(
-            "came with the MD5 {digest}, and the server says {mark}: something on the way changes bytes"
+            "came with the MD5 {digest}, and the server says {}: something on the way changes bytes",
+            mark.text
         );
         reads.before = Some(digest);
         Err(S3Error::Damaged {
@@ -133,11 +135,12 @@ impl Archive {
         })
     }
 
-    /// Whether this server's marks are MD5s, by an object that every archive of ours has.
-    async fn marks_are_md5(&self) -> Result<bool, S3Error> {
-        let key = format!("{}{MARKER}", self.layout.all());
-        let marker = self.store.read_marked(&key, SMALL).await?;
-        Ok(marker.is_some_and(|(text, mark)| mark::of(&text) == mark))
+    /// Whether a mark is surely a digest: an object that every archive of ours has tells what this server's are.
+    async fn is_digest(&self, mark: &Mark) -> Result<bool, S3Error> {
+        if mark.may_be_digest() && !self.store.is_digest(mark) {
+            self.claimed().await?;
+        }
+        Ok(self.store.is_digest(mark))
     }
 
     async fn unpack(&self, stored: &Stored, packed: Bytes, most: u64) -> Result<Vec<u8>, S3Error> {
