@@ -54,15 +54,19 @@ impl Drop for Bucket {
 
 /// The serving process: says where it listens, and ends when its input does.
 pub(crate) fn serve() {
-    std::thread::spawn(|| {
+    let (end, mut ended) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-        std::process::exit(0);
+        drop(end);
     });
     runtime().block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         println!("{}", listener.local_addr().unwrap());
         loop {
-            let (client, _) = listener.accept().await.unwrap();
+            let (client, _) = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap(),
+                _ = &mut ended => return,
+            };
             client.set_nodelay(true).unwrap();
             let serving = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(client), service_fn(answer));
