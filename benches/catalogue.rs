@@ -8,6 +8,9 @@
     reason = "a program of its own; a failed step ends it"
 )]
 
+#[path = "catalogue/bucket.rs"]
+mod bucket;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,13 +25,17 @@ const PER_DIR: u64 = 0x1_0000_0000 / SEGMENT;
 fn main() {
     // Called by ourselves, so that each look has a process, and so a peak of memory, of its own.
     let args: Vec<String> = std::env::args().collect();
-    if let [_, look, dir, ..] = args.as_slice()
-        && look.starts_with("look-")
-    {
-        if look == "look-bucket" {
-            return look_at_bucket(dir.parse().unwrap());
+    if let [_, what, of, ..] = args.as_slice() {
+        match what.as_str() {
+            "serve-bucket" => return bucket::serve(),
+            "look-bucket" => {
+                let (objects, address) = of.split_once('@').unwrap();
+                bucket::look(objects.parse().unwrap(), address);
+                return println!("{}", peak_kib());
+            }
+            look if look.starts_with("look-") => return look_at(look, Path::new(of)),
+            _ => {}
         }
-        return look_at(look, Path::new(dir));
     }
     let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("catalogue");
     let mut table = String::from(
@@ -50,54 +57,21 @@ fn main() {
     }
     std::fs::remove_dir_all(&home).unwrap();
     table.push_str(
-        "\n| WAL objects in a bucket | `s3 verify` of made-up LIST pages | peak memory |\n|---|---|---|\n",
+        "\n| WAL objects in a bucket | pages | `s3 verify` | its peak memory |\n|---|---|---|---|\n",
     );
+    let served = bucket::Bucket::start();
     for (_, objects) in SIZES {
-        let (time, peak) = measure("look-bucket", Path::new(&objects.to_string()));
-        writeln!(table, "| {objects} | {time} | {peak} |").unwrap();
+        let of = format!("{objects}@{}", served.address);
+        let (time, peak) = measure("look-bucket", Path::new(&of));
+        writeln!(
+            table,
+            "| {objects} | {} | {time} | {peak} |",
+            objects / bucket::PAGE
+        )
+        .unwrap();
         println!("{}", table.lines().last().unwrap());
     }
     write(&table);
-}
-
-/// A bucket's WAL as LIST tells it, a thousand objects a page, with two gaps: what `s3 verify` makes of it, without the
-/// server and its answers.
-fn look_at_bucket(objects: u64) {
-    use pgnode::s3::source::Held;
-    use pgnode::s3::store::Object;
-    let layout = pgnode::s3::Layout::of("main");
-    let mut held = Held::of(SEGMENT);
-    let mut number = 0;
-    let mut page: Vec<Object> = Vec::new();
-    for n in 0..objects {
-        number += 1 + u64::from(n == objects / 3 || n == objects * 2 / 3);
-        let name = format!(
-            "00000001{:08X}{:08X}.zst",
-            number / PER_DIR,
-            number % PER_DIR
-        );
-        page.push(Object {
-            key: layout.wal(&name),
-            size: 3 << 20,
-            etag: Some("\"d41d8cd98f00b204e9800998ecf8427e\"".to_owned()),
-            modified: chrono::DateTime::UNIX_EPOCH,
-        });
-        if page.len() == 1000 || n + 1 == objects {
-            for object in page.drain(..) {
-                held.add(&object);
-            }
-        }
-    }
-    held.settle();
-    let archive = &held.archive;
-    assert_eq!((archive.ranges.len(), archive.gaps().count()), (3, 2));
-    let seen = pgnode::s3::verify::Seen {
-        held,
-        ..pgnode::s3::verify::Seen::default()
-    };
-    let report = pgnode::s3::verify::judge(&seen);
-    assert_eq!(report.timelines[0].segments, objects);
-    println!("{}", peak_kib());
 }
 
 /// One look in this process: what the verbs do, without their printing.

@@ -22,7 +22,7 @@ pub use recipe::{ArchiveEnd, Found, Recipe, choose, known};
 pub use segment::{
     BadSegment, HEADER, Origin, check as check_segment, check_head, is_blank, origin,
 };
-pub use source::{Entry, EntryKind, Host, Source, SourceError, Wal};
+pub use source::{Entry, EntryKind, Host, Places, Source, SourceError, Wal};
 pub use verify::{Check, Outcome, Verifier};
 
 /// The file that keeps an empty directory in a bucket, so that a download has it too. Its name is one that base backups

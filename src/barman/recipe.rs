@@ -305,10 +305,11 @@ fn usable(backup: &Backup, found: &Found, major: u32) -> Result<(), Fault> {
             found.tool
         ));
     }
-    if !backup.tablespaces.is_empty() {
+    if !backup.tablespaces.is_empty() && backup.parent.is_some() {
         let names: Vec<&str> = backup.tablespaces.iter().map(|t| t.name.as_str()).collect();
         return no(format!(
-            "has tablespaces of its own ({}), which are not restored here: `{} --tablespace` can",
+            "is incremental and has tablespaces ({}), which are not put together here: take a full one, or \
+             `{} --tablespace`",
             names.join(", "),
             found.tool
         ));

@@ -13,6 +13,7 @@ fn wanted(backup: &str, target: Target) -> Restore {
             id => Choice::Id(id.to_owned()),
         },
         from: RestoreFrom::Local,
+        tablespaces: Vec::new(),
         target,
         inclusive: true,
         timeline: TargetTimeline::Latest,
@@ -210,6 +211,23 @@ fn what_cannot_be_restored_is_refused_with_what_there_is() {
         &c,
         &with(|b| b.compression = Some("gzip".into())),
         "`backup_compression`",
+        78,
+    );
+    fn spaced(b: &mut Backup) {
+        b.tablespaces = vec![crate::barman::Tablespace {
+            name: "fast".into(),
+            oid: 16385,
+            location: "/mnt/fast".into(),
+        }];
+    }
+    choose(&c, &with(spaced), 17).unwrap();
+    refused(
+        &c,
+        &with(|b| {
+            spaced(b);
+            b.parent = Some(A.into());
+        }),
+        "is incremental and has tablespaces (fast)",
         78,
     );
     refused(

@@ -18,6 +18,9 @@ pub(super) struct Restore {
     /// `local`, barman's directory of the cluster, or `ssh://host[:port]/cluster`
     #[arg(long, value_name = "WHERE")]
     from: Option<String>,
+    /// Put this tablespace there, instead of where it was; once for each
+    #[arg(long = "tablespace", value_name = "NAME=DIR")]
+    tablespaces: Vec<String>,
     /// Recover up to this time, UTC unless it says otherwise
     #[arg(long, value_name = "TIME", group = "target")]
     target_time: Option<String>,
@@ -79,6 +82,10 @@ impl Restore {
         for (name, value) in [
             ("PGNODE_RESTORE", self.backup.clone()),
             ("PGNODE_RESTORE_FROM", self.from.clone()),
+            (
+                "PGNODE_RESTORE_TABLESPACES",
+                (!self.tablespaces.is_empty()).then(|| self.tablespaces.join(",")),
+            ),
             (
                 "PGNODE_RESTORE_TARGET_INCLUSIVE",
                 self.exclusive.then(|| "false".to_owned()),
@@ -218,6 +225,10 @@ mod tests {
                 "_TARGET_INCLUSIVE=false",
                 "_TARGET_ACTION=pause"
             ]
+        );
+        assert_eq!(
+            variables("latest --tablespace fast=/a --tablespace slow=/b"),
+            ["=latest", "_TABLESPACES=fast=/a,slow=/b"]
         );
         let two = ["restore", "--target-lsn", "0/5", "--target-xid", "7"];
         assert!(Alone::try_parse_from(two).is_err());

@@ -65,8 +65,8 @@ impl Reader {
         let timing = self.failover(&raw);
         let synchronous = self.synchronous(&raw, kind);
         let barman = self.barman(&raw, kind, identity.as_ref());
-        let restore = self.restore(&raw);
         let paths = self.paths(&raw);
+        let restore = self.restore(&raw, paths.as_ref());
         let s3 = self.s3(&raw, given);
         let shipping = self.shipping(&raw, paths.as_ref());
         if matches!(s3, Some(None)) {

@@ -124,6 +124,7 @@ pub(super) struct RawEnv {
     pub(super) s3_queue_keep: Option<String>,
     pub(super) pgnode_restore: Option<String>,
     pub(super) pgnode_restore_from: Option<String>,
+    pub(super) pgnode_restore_tablespaces: Option<String>,
     pub(super) pgnode_restore_target_time: Option<String>,
     pub(super) pgnode_restore_target_lsn: Option<String>,
     pub(super) pgnode_restore_target_xid: Option<String>,

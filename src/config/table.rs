@@ -303,6 +303,8 @@ table! {
             "on an empty disk: restore this backup, `latest` or an id, and open as a new primary. On a used disk it does nothing";
         PGNODE_RESTORE_FROM: Text, Fixed("local"), "ssh://barman1:2222/main",
             "where the backup is: `local`, this node's own barman; a directory, barman's of that cluster, mounted here; `ssh://host[:port]/cluster`, a barman host; `s3`, `s3/cluster` or `s3://bucket/path/cluster`, a bucket";
+        PGNODE_RESTORE_TABLESPACES: Text, Unset, "fast=/srv/fast,16386=/srv/slow",
+            "where its tablespaces go, `name=/directory` or `oid=/directory`, separated by commas; the others go where they were. Each directory must be missing or empty";
         PGNODE_RESTORE_TARGET_TIME: Text, Unset, "2026-11-21 10:15:00+00",
             "recover up to this time; UTC unless it names an offset. At most one target; without any: all WAL there is";
         PGNODE_RESTORE_TARGET_LSN: Text, Unset, "0/5000028",

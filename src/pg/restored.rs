@@ -38,7 +38,9 @@ const OF_THE_FORMER_LIFE: [&str; 20] = [
 ];
 
 /// Files that say that a server runs, or how it was to recover.
-const SIGNS: [&str; 5] = [
+const SIGNS: [&str; 6] = [
+    // Recovery would make links anew, to where the tablespaces were.
+    "tablespace_map",
     "postmaster.pid",
     "postmaster.opts",
     "recovery.signal",

@@ -171,6 +171,33 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Whether one of the two is the other or inside it, links followed; neither needs to exist.
+///
+/// # Errors
+/// What the system said.
+pub fn overlap(a: &Path, b: &Path) -> io::Result<bool> {
+    let (a, b) = (real(a)?, real(b)?);
+    Ok(a.starts_with(&b) || b.starts_with(&a))
+}
+
+/// The path without links, as far as it exists.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    match found(fs::canonicalize(path))? {
+        Some(real) => Ok(real),
+        None => match (path.parent(), path.file_name()) {
+            (Some(above), Some(name)) => Ok(real(above)?.join(name)),
+            _ => Ok(path.to_owned()),
+        },
+    }
+}
+
+/// Whether we may make entries in a directory.
+#[must_use]
+pub fn is_writable(dir: &Path) -> bool {
+    use nix::unistd::AccessFlags;
+    nix::unistd::access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}
+
 /// Removes a file, pipe, socket or symbolic link; says whether there was one.
 ///
 /// # Errors

@@ -33,8 +33,8 @@ pub use disk::{
     same_mount, sync_tree,
 };
 pub use files::{
-    Changed, LockError, VolumeLock, ensure_dir, fifo, fix_ownership, io_fault, is_locked, remove,
-    sync_dir, write_atomic, write_volatile,
+    Changed, LockError, VolumeLock, ensure_dir, fifo, fix_ownership, io_fault, is_locked,
+    is_writable, overlap, remove, sync_dir, write_atomic, write_volatile,
 };
 pub use helper::init_helper_log;
 pub use limit::{Admit, Flood, Limiter, Rate};
@@ -50,5 +50,5 @@ pub use process::{Process, process, processes};
 pub use pump::{LONGEST, open_fifo, pump};
 pub use said::Said;
 pub use signals::{Received, Signals};
-pub use stage::{Layout, Pgdata, Resumed, Stage, StageError, layout};
+pub use stage::{Layout, Pgdata, Resumed, Space, Stage, StageError, layout};
 pub use syslog::listen as listen_syslog;

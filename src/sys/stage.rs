@@ -16,9 +16,11 @@
 mod calls;
 mod error;
 mod layout;
+mod spaces;
 
 pub use error::StageError;
 pub use layout::{Layout, layout};
+pub use spaces::Space;
 
 use super::disk::mounts_below;
 use super::files::ensure_dir;
@@ -115,9 +117,12 @@ impl Stage {
             self.finish(journal)?;
         }
         let removed_staging = exists(&self.layout.staging);
+        self.clear_spaces()?;
         self.remove_tree(&self.layout.staging)?;
         self.remove_tree(&self.layout.dropped())?;
         self.remove_tree(&self.new_journal())?;
+        // What is left of marks proves nothing any more, and the next start tries again.
+        self.settle_spaces().ok();
         let has_old = is_cluster(&self.layout.old);
         Ok(Resumed {
             finished: due.is_some(),
@@ -153,6 +158,7 @@ impl Stage {
         }
         let (anchor, staging) = (&self.layout.anchor, &self.layout.staging);
         ensure_dir(anchor, 0o700, owner).map_err(at("make", anchor))?;
+        self.clear_spaces()?;
         self.remove_tree(staging)?;
         ensure_dir(staging, 0o700, owner).map_err(at("make", staging))?;
         Ok(())
@@ -170,7 +176,9 @@ impl Stage {
         }
         // A copy made file by file may have brought along what its source keeps inside PGDATA.
         self.remove_tree(&self.layout.staging.join(ANCHOR_INSIDE))?;
-        self.swap(Place::Staging)
+        self.swap(Place::Staging)?;
+        self.settle_spaces().ok();
+        Ok(())
     }
 
     /// Puts `old/` back into an empty or missing PGDATA.

@@ -243,7 +243,18 @@ fn a_restore_comes_from_a_barman_host_and_survives_its_absence() {
     eventually("barman is green", BACKUP, || {
         (bk.sh_as("barman", "barman check main").code == 0).then_some(())
     });
-    master.psql("CREATE TABLE t AS SELECT generate_series(1, 20000) AS n");
+    master
+        .sh("install -d -o postgres -g postgres /var/lib/postgresql/fast")
+        .ok();
+    master.psql("CREATE TABLESPACE fast LOCATION '/var/lib/postgresql/fast'");
+    master.psql("CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 19000) AS n");
+    bk.sh_as("barman", "barman backup main").ok();
+    eventually("a backup that has the tablespace", BACKUP, || {
+        master.psql("SELECT pg_switch_wal()");
+        let has = |b: &Value| b["tablespaces"][0]["name"] == "fast" && b["status"] == "DONE";
+        backups(&bk).iter().any(has).then_some(())
+    });
+    master.psql("INSERT INTO t SELECT generate_series(19001, 20000)");
     let moment = master.psql("SELECT clock_timestamp()");
     master.psql("INSERT INTO t SELECT 0");
     master.psql("SELECT pg_switch_wal(); DROP TABLE t");
@@ -258,6 +269,10 @@ fn a_restore_comes_from_a_barman_host_and_survives_its_absence() {
             .env("PGNODE_RESTORE", "latest")
             .env("PGNODE_RESTORE_FROM", "ssh://bk1/main")
             .env("PGNODE_RESTORE_TARGET_TIME", &moment)
+            .env(
+                "PGNODE_RESTORE_TABLESPACES",
+                "fast=/var/lib/postgresql/moved",
+            )
     };
     let node = restored("pg4")
         .env("PGNODE_TEST_HOLD", "restore:after")
@@ -275,6 +290,8 @@ fn a_restore_comes_from_a_barman_host_and_survives_its_absence() {
     assert_eq!(status["role"], "primary");
     assert_eq!(node.psql("SELECT count(*), min(n) FROM t"), "20000|1");
     assert_eq!(node.psql("SHOW archive_mode"), "off");
+    let located = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'";
+    assert_eq!(node.psql(located), "/var/lib/postgresql/moved");
     let after = bk.sh("find /home/barman/data/main/base /home/barman/data/main/wals -type f | sort | xargs sha256sum | grep -v xlog.db").ok();
     assert!(
         after.starts_with(&before) || before.lines().all(|l| after.contains(l)),

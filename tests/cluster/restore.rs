@@ -352,7 +352,7 @@ fn bad_input_is_refused_and_nothing_is_touched() {
         (
             "spaces",
             "s|^tablespaces=.*|tablespaces=[('fast', 16400, '/mnt/fast')]|",
-            "has tablespaces of its own (fast)",
+            "has no files of tablespace fast",
         ),
         ("alien", "s/^systemid=.*/systemid=1/", "where barman says 1"),
     ] {
@@ -679,5 +679,44 @@ fn an_incremental_backup_becomes_a_cluster() {
         s["backup"]["count"].as_u64() >= Some(1)
     });
     assert!(node.sh("ls /home/barman/data").ok().contains("pg7"));
+    assert_eq!(s.everything(), before, "the source was touched");
+}
+
+/// From barman's directory, where a tablespace is a directory beside the data, and the backup's own link leads to it.
+#[test]
+fn a_tablespace_comes_from_barmans_directory() {
+    let s = Source::new("rspaces", &[]);
+    s.node.psql("ALTER SYSTEM SET work_mem = '7MB'");
+    s.node
+        .sh("install -d -o postgres -g postgres /var/lib/postgresql/fast")
+        .ok();
+    s.node
+        .psql("CREATE TABLESPACE fast LOCATION '/var/lib/postgresql/fast'");
+    s.node.psql(
+        "CREATE TABLE t (n int) TABLESPACE fast; INSERT INTO t SELECT generate_series(1, 1000)",
+    );
+    let id = s.backup("", 2);
+    s.node.psql("INSERT INTO t VALUES (1001)");
+    s.archived();
+    s.node.stop();
+    let before = s.everything();
+    let located = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'";
+    for (name, moved, place) in [
+        ("stays", "", "/var/lib/postgresql/fast"),
+        ("moves", "fast=/srv/fast", "/srv/fast"),
+    ] {
+        let plan = s.target(name).env("PGNODE_RESTORE", &id);
+        let plan = match moved {
+            "" => plan,
+            moved => plan.env("PGNODE_RESTORE_TABLESPACES", moved),
+        };
+        let node = restored(plan, "1001|1|1001");
+        assert_eq!(node.psql(located), place);
+        let held = node.sh(&format!("ls -A {place}")).ok();
+        assert!(held.starts_with("PG_17_") && !held.contains('\n'), "{held}");
+        // Its own, and not the backup's.
+        node.psql("INSERT INTO t VALUES (1002); CHECKPOINT");
+        s.c.remove(node);
+    }
     assert_eq!(s.everything(), before, "the source was touched");
 }

@@ -4,9 +4,9 @@ use crate::docker::{BACKUP, Cluster, Node, Plan, docker, eventually, image};
 use crate::s3::{Bucket, Fault, PATH, Rule};
 
 /// A cluster without pgnode, beside barman-cli-cloud; `src` is its name in the bucket.
-struct Source {
-    bucket: Bucket,
-    c: Cluster,
+pub(crate) struct Source {
+    pub(crate) bucket: Bucket,
+    pub(crate) c: Cluster,
 }
 
 const BIN: &str = "/usr/lib/postgresql/17/bin";
@@ -14,7 +14,7 @@ const ENDPOINT: &str = "--endpoint-url http://s3:3900";
 
 impl Source {
     /// Running, archiving, without a backup.
-    fn new(test: &str, codec: &str) -> Self {
+    pub(crate) fn new(test: &str, codec: &str) -> Self {
         let c = Cluster::new(test);
         let bucket = Bucket::start(&c);
         let uri = bucket.uri();
@@ -30,7 +30,7 @@ impl Source {
     }
 
     #[track_caller]
-    fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         let sql = sql.replace('\'', "'\\''");
         let psql = format!("psql -XAtq -h /tmp -U postgres -d postgres -c '{sql}'");
         self.bucket.tools().sh_as("postgres", &psql).ok()
@@ -38,7 +38,7 @@ impl Source {
 
     /// A backup by barman-cloud-backup; its id.
     #[track_caller]
-    fn backup(&self, more: &str) -> String {
+    pub(crate) fn backup(&self, more: &str) -> String {
         let uri = self.bucket.uri();
         let command = format!(
             "barman-cloud-backup {ENDPOINT} --immediate-checkpoint -h /tmp -U postgres {more} {uri} src"
@@ -61,7 +61,7 @@ impl Source {
 
     /// All WAL so far is in the bucket.
     #[track_caller]
-    fn archived(&self) {
+    pub(crate) fn archived(&self) {
         self.sql("SELECT pg_create_restore_point('x') IS NULL OR NULL");
         let name = self.sql("SELECT pg_walfile_name(pg_switch_wal())");
         let prefix = format!("{PATH}/src/wals/{}/{name}", &name[..16]);
@@ -69,7 +69,7 @@ impl Source {
     }
 
     /// A new node on an empty volume that restores from the bucket.
-    fn target(&self, name: &str) -> Plan<'_> {
+    pub(crate) fn target(&self, name: &str) -> Plan<'_> {
         let plan = self
             .c
             .node(name)
@@ -345,7 +345,7 @@ fn a_piece_that_is_not_whole_is_refused() {
         c,
         vars("spaces"),
         78,
-        &["tablespaces of its own (fast)", "barman-cloud-restore"],
+        &["16400.tar.gz", "does not belong in a tablespace"],
     );
     bucket.delete(&s.key(&id, "16400.tar.gz"));
     bucket.write(&info, said.as_bytes());

@@ -1,8 +1,8 @@
 //! A barman's directory of one cluster, mounted here. A mount that went away shows as an empty or a
 //! missing directory: then nothing in it is taken for absent.
 
-use super::{Entry, EntryKind, SourceError, Wal};
-use crate::barman::{Archive, Backup, Place, Server};
+use super::{Entry, EntryKind, Places, SourceError, Wal};
+use crate::barman::{Archive, Backup, Place, Server, Tablespace};
 use crate::domain::{History, SystemId, Timeline};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -130,12 +130,29 @@ fn absent(server: &Server, anchor: &str) -> Result<(), SourceError> {
         .map_err(lost(server, format!("backup {anchor}")))
 }
 
+fn without(backup: &Backup, space: &Tablespace) -> SourceError {
+    SourceError::Unusable {
+        what: format!(
+            "backup {} has no files of tablespace {}: {} is missing",
+            backup.id,
+            space.name,
+            backup.tablespace_dir(space.oid).display()
+        ),
+    }
+}
+
 /// Directories before what is in them.
 pub(super) async fn entries(backup: Backup) -> Result<Vec<Entry>, SourceError> {
     blocking("listing the backup", move || {
         let root = backup.data_dir();
         let mut found = Vec::new();
         let mut todo = vec![PathBuf::from("data")];
+        for space in &backup.tablespaces {
+            let path = PathBuf::from(space.oid.to_string());
+            let kind = EntryKind::Dir;
+            todo.push(path.clone());
+            found.push(Entry { path, kind });
+        }
         while let Some(dir) = todo.pop() {
             let path = backup.dir.join(&dir);
             let failed = |source| SourceError::Lost {
@@ -143,7 +160,19 @@ pub(super) async fn entries(backup: Backup) -> Result<Vec<Entry>, SourceError> {
                 doing: dir.display().to_string(),
                 source,
             };
-            for entry in std::fs::read_dir(&path).map_err(failed)? {
+            let listing = match std::fs::read_dir(&path) {
+                // The rest is there: this is no mount that went away.
+                Err(e) if e.kind() == ErrorKind::NotFound && root.exists() => {
+                    let mut spaces = backup.tablespaces.iter();
+                    let of = |t: &&Tablespace| dir.as_os_str() == t.oid.to_string().as_str();
+                    match spaces.find(of) {
+                        Some(space) => return Err(without(&backup, space)),
+                        None => Err(e),
+                    }
+                }
+                other => other,
+            };
+            for entry in listing.map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 // The directory is empty, and a bucket kept it so.
                 if entry.file_name() == crate::barman::EMPTY {
@@ -185,24 +214,19 @@ impl Drop for Ended {
 pub(super) async fn copy(
     backup: Backup,
     entries: Vec<Entry>,
-    to: PathBuf,
+    places: &Places,
     owner: Option<(u32, u32)>,
     done: Arc<AtomicU64>,
 ) -> Result<(), SourceError> {
     let ended = Ended(Arc::default());
     let mut files = Vec::new();
     for entry in entries {
-        let Ok(inside) = entry.path.strip_prefix("data").map(Path::to_owned) else {
+        let Some(target) = places.target(&entry) else {
             continue;
         };
-        if inside
-            .components()
-            .any(|c| !matches!(c, std::path::Component::Normal(_)))
-        {
-            continue;
-        }
-        let target = to.join(&inside);
         match entry.kind {
+            // A tablespace's own is there.
+            EntryKind::Dir if entry.path.components().count() == 1 => {}
             EntryKind::Dir => make_dir(&target, owner)?,
             EntryKind::Link(link) => make_link(&link, &target, owner)?,
             EntryKind::File(bytes) => files.push((backup.dir.join(&entry.path), target, bytes)),
@@ -310,81 +334,5 @@ pub(super) fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::barman::Source;
-
-    fn server(dir: &Path) -> Server {
-        let data = dir.join("base/20261121T080000/data/base/1");
-        std::fs::create_dir_all(&data).unwrap();
-        std::fs::write(data.join("1259"), [7; 300]).unwrap();
-        std::fs::write(data.join("../../PG_VERSION"), "17\n").unwrap();
-        let wals = dir.join("wals/0000000100000000");
-        std::fs::create_dir_all(&wals).unwrap();
-        std::fs::write(wals.join("000000010000000000000001"), [0, 0xD1, 1]).unwrap();
-        let info = "status=DONE\nxlog_segment_size=16777216\n";
-        std::fs::write(dir.join("base/20261121T080000/backup.info"), info).unwrap();
-        Server::at(dir.to_owned())
-    }
-
-    #[tokio::test]
-    async fn a_source_that_went_away_is_lost_and_not_empty() {
-        let tmp = tempfile::tempdir().unwrap();
-        let dir = tmp.path().join("main");
-        let source = Source::Directory(server(&dir));
-        let id = "20261121T080000";
-        let there = "000000010000000000000001";
-        let next = "000000010000000000000002";
-        let wal = source.wal(there, id).await.unwrap().unwrap();
-        assert_eq!(wal.bytes, [0, 0xD1, 1]);
-        assert_eq!(source.wal(next, id).await.unwrap(), None);
-        // Another catalogue than the one that the backup is from.
-        assert!(
-            source
-                .wal(next, "20261121T090000")
-                .await
-                .unwrap_err()
-                .is_lost()
-        );
-        std::fs::rename(&dir, tmp.path().join("away")).unwrap();
-        for name in [there, next, "00000002.history"] {
-            assert!(source.wal(name, id).await.unwrap_err().is_lost(), "{name}");
-        }
-        // What a mount point looks like without its mount.
-        std::fs::create_dir(&dir).unwrap();
-        assert!(source.wal(next, id).await.unwrap_err().is_lost());
-        assert!(source.backups().await.unwrap_err().is_lost());
-        assert!(source.history(Timeline(2)).await.unwrap_err().is_lost());
-        std::fs::create_dir(dir.join("wals")).unwrap();
-        assert!(source.wal(next, id).await.unwrap_err().is_lost());
-    }
-
-    #[tokio::test]
-    async fn a_copy_is_whole_or_an_error() {
-        let tmp = tempfile::tempdir().unwrap();
-        let source = Source::Directory(server(&tmp.path().join("main")));
-        let backup = source.backups().await.unwrap().remove(0);
-        let mut entries = source.entries(&backup).await.unwrap();
-        let done = Arc::new(AtomicU64::new(0));
-        let to = tmp.path().join("to");
-        std::fs::create_dir(&to).unwrap();
-        let copy = |entries, to: PathBuf, done| {
-            let (source, backup) = (source.clone(), backup.clone());
-            async move { source.copy(&backup, entries, &to, None, done).await }
-        };
-        copy(entries.clone(), to.clone(), done.clone())
-            .await
-            .unwrap();
-        assert_eq!(std::fs::read(to.join("base/1/1259")).unwrap(), [7; 300]);
-        assert_eq!(done.load(Ordering::Relaxed), 303);
-        for entry in &mut entries {
-            if let EntryKind::File(bytes) = &mut entry.kind {
-                *bytes += 1;
-            }
-        }
-        let other = tmp.path().join("other");
-        std::fs::create_dir(&other).unwrap();
-        let error = copy(entries, other, done).await.unwrap_err();
-        assert!(error.is_lost(), "{error}");
-    }
-}
+#[path = "directory_tests.rs"]
+mod tests;

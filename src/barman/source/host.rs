@@ -3,7 +3,7 @@
 //! for the end of the archive.
 
 use super::directory::{give, make_dir, make_link, unwritable};
-use super::{Entry, EntryKind, SourceError, Wal};
+use super::{Entry, EntryKind, Places, SourceError, Wal};
 use crate::barman::{Archive, Backup, Place, Server};
 use crate::domain::{History, SystemId, Timeline};
 use crate::sys::{Account, Child, Children, Exit, Spec};
@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -187,7 +187,7 @@ impl Host {
         &self,
         id: &str,
         entries: Vec<Entry>,
-        to: &Path,
+        places: &Places,
         owner: Option<(u32, u32)>,
         done: Arc<AtomicU64>,
     ) -> Result<(), SourceError> {
@@ -197,9 +197,9 @@ impl Host {
             return Err(self.lost(&request)(ErrorKind::BrokenPipe.into()));
         };
         let out = out.into_blocking_fd().map_err(self.lost(&request))?;
-        let (to, failed) = (to.to_owned(), self.lost(&request));
+        let (places, failed) = (places.clone(), self.lost(&request));
         let unpacking = tokio::task::spawn_blocking(move || {
-            unpack(File::from(out), &entries, &to, owner, &done)
+            unpack(File::from(out), &entries, &places, owner, &done)
         });
         let mut words = String::new();
         let mut err = err.take(LAST_WORDS);
@@ -242,7 +242,7 @@ fn ended(exit: Exit, words: &str) -> io::Result<()> {
 fn unpack(
     from: impl Read,
     entries: &[Entry],
-    to: &Path,
+    places: &Places,
     owner: Option<(u32, u32)>,
     done: &AtomicU64,
 ) -> Result<(), SourceError> {
@@ -251,28 +251,21 @@ fn unpack(
         doing: "receiving the backup".to_owned(),
         source,
     };
-    let mut missing: std::collections::BTreeMap<&Path, &EntryKind> = entries
+    let mut missing: std::collections::BTreeMap<&Path, (&EntryKind, PathBuf)> = entries
         .iter()
-        .filter(|e| e.path.starts_with("data"))
-        .map(|e| (e.path.as_path(), &e.kind))
+        .filter_map(|e| Some((e.path.as_path(), (&e.kind, places.target(e)?))))
         .collect();
     let mut tar = tar::Archive::new(from);
     for entry in tar.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let path = entry.path().map_err(broken)?.into_owned();
-        let Some(kind) = missing.remove(path.as_path()) else {
+        let Some((kind, target)) = missing.remove(path.as_path()) else {
             // The root, or what was made after the list.
             continue;
         };
-        let inside = path.strip_prefix("data").unwrap_or(&path);
-        if inside
-            .components()
-            .any(|c| !matches!(c, Component::Normal(_)))
-        {
-            continue;
-        }
-        let target = to.join(inside);
         match kind {
+            // A tablespace's own is there.
+            EntryKind::Dir if path.components().count() == 1 => {}
             EntryKind::Dir => make_dir(&target, owner)?,
             EntryKind::Link(link) => make_link(link, &target, owner)?,
             EntryKind::File(bytes) => {
@@ -361,7 +354,7 @@ mod tests {
         let run = |tar: &[u8], entries: &[Entry]| {
             let to = tempfile::tempdir().unwrap();
             let done = AtomicU64::new(0);
-            let result = unpack(tar, entries, to.path(), None, &done);
+            let result = unpack(tar, entries, &Places::of(to.path()), None, &done);
             (result, done.into_inner(), to)
         };
         let (result, done, to) = run(&tar, &entries);

@@ -13,7 +13,8 @@ pub use host::Host;
 use super::{Archive, Backup, BarmanError, Place, Server};
 use crate::domain::{Fault, History, SystemId, Timeline};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 /// A source of backups and WAL. Clones are cheap and share nothing that matters.
@@ -77,6 +78,17 @@ pub struct Entry {
     pub kind: EntryKind,
 }
 
+impl Entry {
+    /// Bytes of a file; nothing else has any.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        match self.kind {
+            EntryKind::File(bytes) => bytes,
+            EntryKind::Dir | EntryKind::Link(_) => 0,
+        }
+    }
+}
+
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntryKind {
@@ -86,6 +98,61 @@ pub enum EntryKind {
     File(u64),
     /// A symbolic link, to there.
     Link(PathBuf),
+}
+
+/// Where the files of a backup go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Those of the data directory.
+    pub data: PathBuf,
+    /// Those of each tablespace, by its oid; the links to them are made by the caller.
+    pub tablespaces: BTreeMap<u32, PathBuf>,
+}
+
+impl Places {
+    /// Of the data directory alone.
+    #[must_use]
+    pub fn of(data: &Path) -> Self {
+        Self {
+            data: data.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Of a tablespace, or of the data directory.
+    #[must_use]
+    pub fn root(&self, tablespace: Option<u32>) -> Option<&Path> {
+        match tablespace {
+            Some(oid) => self.tablespaces.get(&oid).map(PathBuf::as_path),
+            None => Some(&self.data),
+        }
+    }
+
+    /// Where an entry goes; `None` for one that is not copied.
+    fn target(&self, entry: &Entry) -> Option<PathBuf> {
+        let mut parts = entry.path.components();
+        let first = parts.next()?.as_os_str().to_str()?;
+        let space = match first {
+            "data" => None,
+            oid => Some(oid.parse().ok()?),
+        };
+        let inside = parts.as_path();
+        if !inside
+            .components()
+            .all(|c| matches!(c, Component::Normal(_)))
+        {
+            return None;
+        }
+        // A tablespace's link leads to where it was, or into the backup.
+        let linked = || {
+            let oid = inside.strip_prefix("pg_tblspc").ok()?.to_str()?;
+            self.tablespaces.get(&oid.parse().ok()?)
+        };
+        if matches!(entry.kind, EntryKind::Link(_)) && linked().is_some() {
+            return None;
+        }
+        Some(self.root(space)?.join(inside))
+    }
 }
 
 /// A WAL, history or label file, unpacked.
@@ -161,9 +228,23 @@ impl Source {
     /// # Errors
     /// [`SourceError`].
     pub async fn entries(&self, backup: &Backup) -> Result<Vec<Entry>, SourceError> {
-        match self {
-            Self::Directory(_) => directory::entries(backup.clone()).await,
-            Self::Host(host) => host.entries(&backup.id).await,
+        let entries = match self {
+            Self::Directory(_) => directory::entries(backup.clone()).await?,
+            Self::Host(host) => host.entries(&backup.id).await?,
+        };
+        let listed = |oid: u32| {
+            let root = oid.to_string();
+            entries.iter().any(|e| e.path.as_os_str() == root.as_str())
+        };
+        match backup.tablespaces.iter().find(|t| !listed(t.oid)) {
+            None => Ok(entries),
+            // A pgnode of before did not send them.
+            Some(space) => Err(SourceError::Unusable {
+                what: format!(
+                    "{self} lists no files of tablespace {} of backup {}: is its pgnode older than this one?",
+                    space.name, backup.id
+                ),
+            }),
         }
     }
 
@@ -177,27 +258,26 @@ impl Source {
         }
     }
 
-    /// Copies `entries` of a backup below `to`, which is there and empty: `data/base/1` becomes
-    /// `<to>/base/1`; other entries than those of `data/` are left out. Directories 0700, files
-    /// 0600, `owner`'s. Nothing is synced: the caller syncs the file system once. `done` is
+    /// Copies `entries` of a backup to their `places`, which are there and empty: `data/base/1` becomes
+    /// `<data>/base/1`; entries without a place are left out. Directories 0700, files 0600, `owner`'s. Nothing is synced: the caller syncs the file system once. `done` is
     /// raised by the bytes that were copied, while they are. A file that is shorter or longer
     /// than it was listed is an error. Dropping the future ends the copying soon.
     ///
     /// # Errors
-    /// [`SourceError`]; [`SourceError::Unusable`] also for what is wrong with `to`.
+    /// [`SourceError`]; [`SourceError::Unusable`] also for what is wrong with a place.
     pub async fn copy(
         &self,
         backup: &Backup,
         entries: Vec<Entry>,
-        to: &Path,
+        places: &Places,
         owner: Option<(u32, u32)>,
         done: std::sync::Arc<AtomicU64>,
     ) -> Result<(), SourceError> {
         match self {
             Self::Directory(_) => {
-                directory::copy(backup.clone(), entries, to.to_owned(), owner, done).await
+                directory::copy(backup.clone(), entries, places, owner, done).await
             }
-            Self::Host(host) => host.copy(&backup.id, entries, to, owner, done).await,
+            Self::Host(host) => host.copy(&backup.id, entries, places, owner, done).await,
         }
     }
 }

@@ -60,7 +60,12 @@ fn answer(home: &Path, cluster: &str, request: Request, out: &mut impl Write) ->
         Request::Base(name, id) => {
             let mut tar = tar::Builder::new(out);
             tar.follow_symlinks(false);
-            tar.append_dir_all("data", at(&name).backup(&id)?.data_dir())?;
+            let backup = at(&name).backup(&id)?;
+            tar.append_dir_all("data", backup.data_dir())?;
+            for space in &backup.tablespaces {
+                let oid = space.oid.to_string();
+                tar.append_dir_all(oid, backup.tablespace_dir(space.oid))?;
+            }
             Ok(tar.finish()?)
         }
         Request::PutWal(name, file, bytes, into) => {

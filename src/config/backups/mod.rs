@@ -176,6 +176,8 @@ pub struct Restore {
     pub backup: Choice,
     /// From where.
     pub from: RestoreFrom,
+    /// `PGNODE_RESTORE_TABLESPACES`: a name or an oid, and the directory.
+    pub tablespaces: Vec<(String, PathBuf)>,
     /// How far.
     pub target: Target,
     /// Whether the target itself is recovered.

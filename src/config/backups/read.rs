@@ -9,6 +9,7 @@ use crate::config::source::Source;
 use crate::config::table::{self, Var};
 use crate::config::types::{BarmanMode, Identity, NodeKind, Paths};
 use crate::config::{address, naming, paths as directories, schedule};
+use std::path::PathBuf;
 
 impl Reader {
     pub(in crate::config) fn barman(
@@ -180,7 +181,11 @@ impl Reader {
         clippy::option_option,
         reason = "unset and faulty are different things"
     )]
-    pub(in crate::config) fn restore(&mut self, raw: &RawEnv) -> Option<Option<Restore>> {
+    pub(in crate::config) fn restore(
+        &mut self,
+        raw: &RawEnv,
+        paths: Option<&Paths>,
+    ) -> Option<Option<Restore>> {
         let backup = self.optional(
             &table::PGNODE_RESTORE,
             raw.pgnode_restore.as_deref(),
@@ -191,6 +196,7 @@ impl Reader {
             raw.pgnode_restore_from.as_deref(),
             own::from,
         );
+        let tablespaces = self.tablespaces(raw, paths);
         let target = self.target(raw);
         let inclusive = self.fixed(
             &table::PGNODE_RESTORE_TARGET_INCLUSIVE,
@@ -215,6 +221,7 @@ impl Reader {
         let restore = Restore {
             backup: Choice::Latest,
             from: from?,
+            tablespaces: tablespaces?,
             target: target?,
             inclusive: inclusive?,
             timeline: timeline?,
@@ -222,6 +229,36 @@ impl Reader {
             retry: retry?,
         };
         Some(backup?.map(|backup| Restore { backup, ..restore }))
+    }
+
+    /// Where a restore puts tablespaces: never where the data directory is, which is made anew.
+    fn tablespaces(
+        &mut self,
+        raw: &RawEnv,
+        paths: Option<&Paths>,
+    ) -> Option<Vec<(String, PathBuf)>> {
+        let var = &table::PGNODE_RESTORE_TABLESPACES;
+        let given = raw.pgnode_restore_tablespaces.as_deref();
+        let moved = self.optional(var, given, own::tablespaces)?;
+        let moved = moved.unwrap_or_default();
+        for (name, dir) in &moved {
+            let Some(paths) = paths else { break };
+            let private = paths.data_dir.join(".pgnode");
+            for (live, what) in [
+                (&paths.pgdata, "PGDATA"),
+                (&private, "$PGNODE_DATA_DIR/.pgnode"),
+            ] {
+                if dir.starts_with(live) || live.starts_with(dir) {
+                    let rule = format!(
+                        "gives {name} a directory that is {what}, or inside it, or holds it"
+                    );
+                    let remedy = format!("name a directory that stands apart: {name}=/srv/{name}");
+                    self.wrong_with(var, given, &rule, remedy);
+                    return None;
+                }
+            }
+        }
+        Some(moved)
     }
 
     /// At most one target.

@@ -5,6 +5,7 @@ use crate::config::rules::{Ruled, number};
 use crate::config::{address, naming, paths};
 use crate::domain::{Lsn, Timeline};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use std::path::PathBuf;
 
 /// The port of our own sshd where an address names none.
 const SSH_PORT: u16 = 2222;
@@ -115,6 +116,37 @@ pub(super) fn from(text: &str) -> Ruled<RestoreFrom> {
         return paths::directory(text).map(RestoreFrom::Directory);
     }
     Err("is none of `local`, an absolute directory, ssh://host[:port]/cluster, `s3`, s3/cluster, s3://bucket/path/cluster".to_owned())
+}
+
+/// `name=/directory`, separated by commas. A name may hold a `=`: the directory is what begins with `/` behind one.
+pub(super) fn tablespaces(text: &str) -> Ruled<Vec<(String, PathBuf)>> {
+    let mut out: Vec<(String, PathBuf)> = Vec::new();
+    for word in text.split(',') {
+        let word = word.trim();
+        let at = word.find("=/").or_else(|| word.find('='));
+        let (name, dir) = at
+            .and_then(|at| word.split_at_checked(at))
+            .filter(|(name, _)| !name.is_empty() && !name.contains(char::is_control))
+            .ok_or("is not name=/directory,…, separated by commas")?;
+        let dir = dir.strip_prefix('=').unwrap_or_default();
+        let dir = paths::directory(dir)
+            .map_err(|rule| format!("gives {name} a directory that {rule}"))?;
+        for (other, theirs) in &out {
+            if other == name {
+                return Err(format!("names {name} twice"));
+            }
+            if dir == *theirs {
+                return Err(format!("gives {other} and {name} the same directory"));
+            }
+            if dir.starts_with(theirs) || theirs.starts_with(&dir) {
+                return Err(format!(
+                    "gives {other} and {name} directories of which one holds the other"
+                ));
+            }
+        }
+        out.push((name.to_owned(), dir));
+    }
+    Ok(out)
 }
 
 /// A date with a time, with or without an offset.

@@ -55,6 +55,13 @@ fn of_restore(restore: &Restore, name: &str) -> String {
     match (name, &restore.target) {
         ("PGNODE_RESTORE", _) => restore.backup.to_string(),
         ("PGNODE_RESTORE_FROM", _) => restore.from.to_string(),
+        ("PGNODE_RESTORE_TABLESPACES", _) => {
+            let moved = restore.tablespaces.iter();
+            let words: Vec<_> = moved
+                .map(|(name, dir)| format!("{name}={}", dir.display()))
+                .collect();
+            words.join(",")
+        }
         ("PGNODE_RESTORE_TARGET_TIME", Target::Time(time)) => time.to_rfc3339(),
         ("PGNODE_RESTORE_TARGET_LSN", Target::Lsn(lsn)) => lsn.to_string(),
         ("PGNODE_RESTORE_TARGET_XID", Target::Xid(xid)) => xid.to_string(),

@@ -1,4 +1,4 @@
-use super::rules::{choice, from, point, servers, time};
+use super::rules::{choice, from, point, servers, tablespaces, time};
 use super::*;
 use crate::config::rules::number;
 use crate::config::{Config, Surroundings};
@@ -151,6 +151,61 @@ fn where_a_backup_comes_from() {
         number::<u32>("0", 1, 5),
         Err("is not a number from 1 to 5".into())
     );
+}
+
+#[test]
+fn where_tablespaces_go() {
+    let plain = |text: &str| {
+        let moved = tablespaces(text)?;
+        let words = moved.iter().map(|(n, d)| format!("{n}>{}", d.display()));
+        Ok::<_, String>(words.collect::<Vec<_>>().join(" "))
+    };
+    for (text, want) in [
+        ("fast=/srv/fast", "fast>/srv/fast"),
+        (
+            "fast=/srv/fast/, t's one=/a=b",
+            "fast>/srv/fast t's one>/a=b",
+        ),
+        ("a=b=/srv/x,16385=/srv/y", "a=b>/srv/x 16385>/srv/y"),
+    ] {
+        assert_eq!(plain(text).as_deref(), Ok(want), "{text}");
+    }
+    for (text, part) in [
+        ("", "is not name=/directory"),
+        ("fast", "is not name=/directory"),
+        ("=/srv/fast", "is not name=/directory"),
+        ("fast=/srv/fast,", "is not name=/directory"),
+        (
+            "fast=srv",
+            "gives fast a directory that is not an absolute path",
+        ),
+        ("fast=/a/../b", "gives fast a directory that holds .."),
+        ("fast=/", "gives fast a directory that is the root"),
+        ("a=/x,a=/y", "names a twice"),
+        ("a=/x,b=/x/", "gives a and b the same directory"),
+        ("a=/x,b=/x/y", "of which one holds the other"),
+        ("a=/x/y,b=/x", "of which one holds the other"),
+    ] {
+        let error = plain(text).unwrap_err();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+    for inside in [
+        "/var/lib/postgresql/data",
+        "/var/lib/postgresql/data/fast",
+        "/var/lib",
+        "/var/lib/postgresql/.pgnode/fast",
+    ] {
+        let value = format!("fast={inside}");
+        let error = load(&[("PGNODE_RESTORE_TABLESPACES", &value)]).unwrap_err();
+        for part in [
+            "PGNODE_RESTORE_TABLESPACES",
+            &value,
+            "or inside it, or holds it",
+            "fast=/srv/fast",
+        ] {
+            assert!(error.contains(part), "{inside}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn nothing_given_is_the_contracts_defaults() {
     Restore
       PGNODE_RESTORE                   -                            not set
       PGNODE_RESTORE_FROM              -                            not set
+      PGNODE_RESTORE_TABLESPACES       -                            not set
       PGNODE_RESTORE_TARGET_TIME       -                            not set
       PGNODE_RESTORE_TARGET_LSN        -                            not set
       PGNODE_RESTORE_TARGET_XID        -                            not set

@@ -143,11 +143,16 @@ pub(super) async fn copy(
         ];
         ended(run(doctor, life, "cp", words).await, last)?;
     }
+    link(last, scratch)
+}
+
+/// Links the copy to the tablespaces beside it.
+pub(super) fn link(backup: &Backup, scratch: &Scratch) -> Result<(), Flaw> {
     let failed = |e: io::Error| {
         let why = format!("the links of its tablespaces: {e}");
-        Flaw::new(&ailments::DRILL_COPY, why).with("id", &last.id)
+        Flaw::new(&ailments::DRILL_COPY, why).with("id", &backup.id)
     };
-    for space in &last.tablespaces {
+    for space in &backup.tablespaces {
         // The backup's own links lead back into the backup: a recovery would write there.
         let link = scratch.data().join("pg_tblspc").join(space.oid.to_string());
         sys::remove(&link).map_err(failed)?;

@@ -4,7 +4,8 @@
 use super::guard::Life;
 use super::perform::{Ended, checksums, ms};
 use super::scratch::Scratch;
-use super::{Flaw, record, server};
+use super::{Flaw, base, record, server};
+use crate::barman::{Backup, Places};
 use crate::config::{Format, Kept};
 use crate::doctor::{Doctor, Finding, ailments};
 use crate::domain::{DrillView, Fault, human_bytes, human_duration};
@@ -124,10 +125,16 @@ impl Work<'_> {
             scratch.data().display()
         );
         let done = Arc::new(AtomicU64::new(0));
+        let spaces = entry.backup.tablespaces.iter();
+        let places = Places {
+            tablespaces: spaces.map(|t| (t.oid, scratch.tablespace(t.oid))).collect(),
+            ..Places::of(&scratch.data())
+        };
         bucket
-            .copy(&entry, &scratch.data(), self.doctor.owner(), done.clone())
+            .copy(&entry, &places, self.doctor.owner(), done.clone())
             .await
             .map_err(|e| (uncopied(&e).with("id", &id), tried.clone()))?;
+        base::link(&entry.backup, scratch).map_err(at(tried.clone()))?;
         let copied = began.elapsed();
         let read = human_bytes(done.load(Ordering::Relaxed));
         self.passed(
@@ -190,11 +197,8 @@ impl Work<'_> {
             let flaw = Flaw::new(&ailments::DRILL_LACKS, why).with("id", id);
             return Err(at(tried)(flaw));
         }
-        if !entry.backup.tablespaces.is_empty() {
-            return Err(none(format!(
-                "{id} has tablespaces, which are not restored from a bucket here"
-            )));
-        }
+        self.no_newer_tablespace(&entry.backup)
+            .map_err(at("comparing tablespaces"))?;
         if entry.archives.is_empty() {
             return Err(none(format!(
                 "{id} is a barman host's copy: drills are made there"
@@ -204,6 +208,22 @@ impl Work<'_> {
         let last = view.and_then(|b| b.reaches.clone()).unwrap_or_default();
         self.passed("WAL", &tried, format!("there without a gap up to {last}"));
         Ok((bucket, entry.clone()))
+    }
+
+    /// Replay makes a tablespace that is newer than the backup in its own place, where the running server has it.
+    fn no_newer_tablespace(&self, backup: &Backup) -> Result<(), Flaw> {
+        let links = self.doctor.config.paths.pgdata.join("pg_tblspc");
+        let entries = std::fs::read_dir(&links).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries = entries.map_err(|e| broken(format!("{}: {e}", links.display())))?;
+        let names = entries.iter().map(|e| e.file_name());
+        let mut oids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok());
+        match oids.find(|oid| !backup.tablespaces.iter().any(|t| t.oid == *oid)) {
+            None => Ok(()),
+            Some(oid) => {
+                let why = format!("tablespace {oid} is not in {}", backup.id);
+                Err(Flaw::new(&ailments::DRILL_TABLESPACE, why))
+            }
+        }
     }
 
     fn room(&mut self, entry: &Entry, scratch: &Scratch) -> Ended<()> {

@@ -49,7 +49,7 @@ impl Scratch {
         let pgdata = &doctor.config.paths.pgdata;
         let backups = home.map(|home| ("the backups", home));
         for (what, live) in [("PGDATA", pgdata.as_path())].into_iter().chain(backups) {
-            if near(&dir, live).map_err(failed)? {
+            if sys::overlap(&dir, live).map_err(failed)? {
                 return Err(refuse(format!(
                     "{} is in, or holds, {what} ({})",
                     dir.display(),
@@ -109,24 +109,6 @@ fn lock(top: &Path, server: &str, owner: Option<(u32, u32)>) -> Result<VolumeLoc
         changed.map_err(|e| Flaw::new(&ailments::DRILL_DIR, format!("{}: {e}", path.display())))?;
     }
     Ok(lock)
-}
-
-/// Whether one of the two is the other or inside it, links followed.
-fn near(dir: &Path, live: &Path) -> io::Result<bool> {
-    let (dir, live) = (real(dir)?, real(live)?);
-    Ok(dir.starts_with(&live) || live.starts_with(&dir))
-}
-
-/// The path without links, as far as it exists.
-fn real(path: &Path) -> io::Result<PathBuf> {
-    match std::fs::canonicalize(path) {
-        Ok(real) => Ok(real),
-        Err(e) if e.kind() == ErrorKind::NotFound => match (path.parent(), path.file_name()) {
-            (Some(above), Some(name)) => Ok(real(above)?.join(name)),
-            _ => Ok(path.to_owned()),
-        },
-        Err(e) => Err(e),
-    }
 }
 
 /// Something in the directory that is neither a result, nor a lock, nor a former drill's.
@@ -219,9 +201,9 @@ mod tests {
         std::fs::create_dir(&live).unwrap();
         let link = tmp.path().join("link");
         std::os::unix::fs::symlink(&live, &link).unwrap();
-        assert!(near(&link.join("drill"), &live).unwrap());
-        assert!(near(&live, &link.join("data")).unwrap());
-        assert!(!near(&tmp.path().join("drill"), &live).unwrap());
-        assert!(!near(&tmp.path().join("live2"), &live).unwrap());
+        assert!(sys::overlap(&link.join("drill"), &live).unwrap());
+        assert!(sys::overlap(&live, &link.join("data")).unwrap());
+        assert!(!sys::overlap(&tmp.path().join("drill"), &live).unwrap());
+        assert!(!sys::overlap(&tmp.path().join("live2"), &live).unwrap());
     }
 }

@@ -40,6 +40,7 @@ pub async fn check(config: &Config, children: &Children, json: bool) -> Result<S
         owner: accounts.root.then_some((postgres.uid, postgres.gid)),
         major,
         anchor,
+        layout: &layout,
     };
     let prepared = prepare(&tools, &wanted, Need::Tell).await?;
     Ok(if json {
@@ -66,6 +67,11 @@ fn as_json(prepared: &Prepared, wanted: &crate::config::Restore) -> serde_json::
         "earliest_ms": recipe.backup().and_then(|b| b.end_ms),
         "latest_lsn": prepared.end.record.map(|l| l.to_string()),
         "latest_commit_ms": prepared.end.commit.map(|t| t.timestamp_millis()),
+        "tablespaces": prepared.spaces.iter().map(|p| serde_json::json!({
+            "name": p.name,
+            "oid": p.space.oid,
+            "directory": p.space.at.display().to_string(),
+        })).collect::<Vec<_>>(),
         "bytes_needed": prepared.need,
         "bytes_available": prepared.available,
     })
@@ -74,9 +80,13 @@ fn as_json(prepared: &Prepared, wanted: &crate::config::Restore) -> serde_json::
 fn as_text(prepared: &Prepared, wanted: &crate::config::Restore) -> String {
     let recipe = &prepared.recipe;
     let ids: Vec<&str> = recipe.chain.iter().map(|b| b.id.as_str()).collect();
+    let spaces = prepared.spaces.iter().map(|p| {
+        let dir = p.space.at.display();
+        format!("tablespace  {} to {dir}\n", p.name)
+    });
     format!(
         "backup      {} of {}\ntarget      {}, then {}\nWAL         {} to {} ({}), timeline {}\n\
-         range       {}\nspace       {} needed, {} available\nNothing was touched.\n",
+         range       {}\n{}space       {} needed, {} available\nNothing was touched.\n",
         ids.join(" + "),
         prepared.source,
         wanted.target,
@@ -86,6 +96,7 @@ fn as_text(prepared: &Prepared, wanted: &crate::config::Restore) -> String {
         human_bytes(recipe.wal_bytes()),
         recipe.history.timeline,
         recipe.range(&prepared.end),
+        spaces.collect::<String>(),
         human_bytes(prepared.need),
         human_bytes(prepared.available),
     )

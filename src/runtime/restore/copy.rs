@@ -1,9 +1,9 @@
 //! The files of the backup, into the staging directory: copied, or put together where the backup is an
 //! incremental one. Complete or an error: the manifest has the last word.
 
-use super::Prepared;
+use super::{Prepared, spaces};
 use crate::domain::{Fault, human_bytes, human_duration};
-use crate::runtime::survey::blocking;
+use crate::runtime::survey::{blocking, salt};
 use crate::runtime::world::World;
 use crate::sys::{self, Spec};
 use std::path::{Path, PathBuf};
@@ -36,19 +36,37 @@ async fn plain(world: &World, prepared: &Prepared) -> Result<(), Fault> {
     let total = prepared.files.bytes();
     let source = &prepared.source;
     let files = prepared.files.clone();
-    let (staging, owner) = (world.layout.staging.clone(), world.file_owner());
-    let copying = source.copy(backup, files, &staging, owner, done.clone());
+    let owner = world.file_owner();
+    begin_spaces(world, prepared).await?;
+    let places = spaces::unpacked(&world.layout.staging, &prepared.spaces);
+    let copying = source.copy(backup, files, &places, owner, done.clone());
     let mut copying = std::pin::pin!(copying);
     let began = Instant::now();
     let mut pace = tokio::time::interval(PACE);
     loop {
         tokio::select! {
-            end = &mut copying => return end.map_err(|e| e.fault()),
+            end = &mut copying => {
+                end.map_err(|e| e.fault())?;
+                break;
+            }
             _ = pace.tick() => {
                 world.progress(progress(done.load(Ordering::Relaxed), total, began.elapsed()));
             }
         }
     }
+    let stage = world.stage();
+    blocking(move || Ok(stage.place_spaces(owner)))
+        .await?
+        .map_err(|e| e.fault())
+}
+
+/// Takes the tablespaces' directories, which were found free.
+async fn begin_spaces(world: &World, prepared: &Prepared) -> Result<(), Fault> {
+    let (stage, owner, token) = (world.stage(), world.file_owner(), salt()?);
+    let spaces: Vec<_> = prepared.spaces.iter().map(|p| p.space.clone()).collect();
+    blocking(move || Ok(stage.begin_spaces(&token, &spaces, owner)))
+        .await?
+        .map_err(|e| e.fault())
 }
 
 fn progress(done: u64, total: u64, elapsed: Duration) -> String {

@@ -9,6 +9,7 @@ mod copy;
 mod feed;
 mod find;
 mod source;
+mod spaces;
 mod watch;
 
 pub use check::check;
@@ -88,6 +89,7 @@ pub(super) struct Tools<'a> {
     pub(super) owner: Option<(u32, u32)>,
     pub(super) major: u32,
     pub(super) anchor: PathBuf,
+    pub(super) layout: &'a sys::Layout,
 }
 
 /// What came of the questions.
@@ -97,6 +99,7 @@ pub(super) struct Prepared {
     pub(super) end: barman::ArchiveEnd,
     pub(super) found: barman::Found,
     pub(super) files: source::Files,
+    pub(super) spaces: Vec<spaces::Placed>,
     pub(super) need: u64,
     pub(super) available: u64,
 }
@@ -132,27 +135,24 @@ pub(super) async fn prepare(
     let Some(backup) = recipe.backup() else {
         return Err(Fault::Bug("a recipe without a backup".into()));
     };
+    let placed = spaces::places(wanted, backup)?;
+    spaces::check(tools, backup, &placed).await?;
     let files = source.files(backup).await.map_err(|e| e.fault())?;
-    let size = files.unpacked(backup);
-    let need = size + recipe.wal_bytes().min(WAL_AT_ONCE) + size / 50;
-    let anchor = tools.anchor.clone();
-    let available = blocking(move || sys::fs_facts(&anchor)).await?.available;
-    if available < need {
-        return Err(Fault::NeedsPerson(format!(
-            "the restore of backup {} needs about {} and {} has {} free: make room, or use a larger \
-             volume; nothing was touched",
-            backup.id,
-            human_bytes(need),
-            tools.anchor.display(),
-            human_bytes(available)
-        )));
-    }
+    let with_some = |size: u64| size + size / 50;
+    let need = with_some(files.unpacked(backup, None)) + recipe.wal_bytes().min(WAL_AT_ONCE);
+    let beside = placed.iter().map(|p| {
+        let size = files.unpacked(backup, Some(p.space.oid));
+        (p.space.at.clone(), with_some(size))
+    });
+    let needs = [(tools.anchor.clone(), need)].into_iter().chain(beside);
+    let available = spaces::room(backup, needs.collect()).await?;
     Ok(Prepared {
         source,
         recipe,
         end,
         found,
         files,
+        spaces: placed,
         need,
         available,
     })
@@ -173,6 +173,7 @@ pub(super) async fn restore(world: &Arc<World>) -> Result<(), Fault> {
         owner: world.file_owner(),
         major: world.pg_major(),
         anchor: world.layout.anchor.clone(),
+        layout: &world.layout,
     };
     let mut again = 0;
     loop {
@@ -203,6 +204,10 @@ async fn build(world: &Arc<World>, prepared: Prepared, wanted: &Restore) -> Resu
         recipe.last,
         recipe.history.timeline
     );
+    for placed in &prepared.spaces {
+        let dir = placed.space.at.display();
+        tracing::info!("tablespace {} goes to {dir}", placed.name);
+    }
     provision::prepare(world).await?;
     let began = Instant::now();
     copy::copy(world, &prepared).await?;

@@ -1,13 +1,13 @@
 //! Where a restore reads from: a barman, or a bucket. What a restore needs of them is here, so that it is alike to
 //! the rest.
 
-use crate::barman::{self, Archive, Backup, Entry, EntryKind, Wal};
+use crate::barman::{self, Archive, Backup, Entry, Places, Wal};
 use crate::config::Format;
 use crate::domain::{Fault, History, Timeline};
 use crate::s3::S3Error;
 use crate::s3::base::Entry as Stored;
 use crate::s3::source::{Bucket, pieces};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -65,26 +65,36 @@ impl Files {
     /// Bytes that are read.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Self::Plain(entries) => {
-                let each = entries.iter().map(|e| match e.kind {
-                    EntryKind::File(bytes) => bytes,
-                    EntryKind::Dir | EntryKind::Link(_) => 0,
-                });
-                each.sum()
-            }
-            Self::Tars(entry) => entry.archives_of(None).map(|a| a.object.size).sum(),
+            Self::Plain(entries) => entries.iter().map(Entry::bytes).sum(),
+            Self::Tars(entry) => entry.archives.iter().map(|a| a.object.size).sum(),
         }
     }
 
-    /// Bytes that they become, as far as that is known.
-    pub(super) fn unpacked(&self, backup: &Backup) -> u64 {
+    /// Bytes that those of a tablespace, or of the data directory, become, as far as that is known.
+    pub(super) fn unpacked(&self, backup: &Backup, tablespace: Option<u32>) -> u64 {
         let cluster = backup.cluster_size.unwrap_or(0);
         match self {
-            // An incremental one becomes as large as the cluster was.
-            Self::Plain(_) => self.bytes().max(cluster),
-            Self::Tars(_) if cluster > 0 => cluster,
+            Self::Plain(entries) => {
+                let root = tablespace.map_or("data".to_owned(), |oid| oid.to_string());
+                let of = entries.iter().filter(|e| e.path.starts_with(&root));
+                let own = of.map(Entry::bytes).sum();
+                let others = self.bytes().saturating_sub(own);
+                match tablespace {
+                    // An incremental one becomes as large as the cluster was.
+                    None => cluster.saturating_sub(others).max(own),
+                    Some(_) => own,
+                }
+            }
             Self::Tars(entry) => {
-                let each = entry.archives_of(None).map(|a| match a.name.format {
+                let of = entry.archives_of(tablespace);
+                let packed: u64 = of.clone().map(|a| a.object.size).sum();
+                if cluster > 0 {
+                    // All of it packs alike, as far as anybody knows.
+                    let part = u128::from(cluster) * u128::from(packed);
+                    let part = part.checked_div(u128::from(self.bytes()));
+                    return part.and_then(|n| n.try_into().ok()).unwrap_or(cluster);
+                }
+                let each = of.map(|a| match a.name.format {
                     Format::None => a.object.size,
                     _ => a.object.size.saturating_mul(PACKED),
                 });
@@ -161,16 +171,16 @@ impl Source {
         &self,
         backup: &Backup,
         files: Files,
-        to: &Path,
+        places: &Places,
         owner: Option<(u32, u32)>,
         done: Arc<AtomicU64>,
     ) -> Result<(), SourceError> {
         match (self, files) {
             (Self::Barman(source), Files::Plain(entries)) => {
-                source.copy(backup, entries, to, owner, done).await?;
+                source.copy(backup, entries, places, owner, done).await?;
             }
             (Self::Bucket { patient, .. }, Files::Tars(entry)) => {
-                patient.copy(&entry, to, owner, done).await?;
+                patient.copy(&entry, places, owner, done).await?;
             }
             (Self::Barman(_), Files::Tars(_)) | (Self::Bucket { .. }, Files::Plain(_)) => {
                 return Err(S3Error::Bug("files of another source".to_owned()).into());

@@ -95,7 +95,7 @@ impl Entry {
     }
 
     /// The archives of a tablespace, or of the data directory, in order.
-    pub fn archives_of(&self, tablespace: Option<u32>) -> impl Iterator<Item = &Archive> {
+    pub fn archives_of(&self, tablespace: Option<u32>) -> impl Iterator<Item = &Archive> + Clone {
         let same = move |a: &&Archive| a.name.tablespace == tablespace;
         self.archives.iter().filter(same)
     }

@@ -13,14 +13,13 @@ pub use piece::{Piece, pieces};
 use super::base::{Catalogue, Entry, Manifest};
 use super::pipe::{Hashed, pipe};
 use super::{Layout, S3Error, Store};
-use crate::barman::{Archive, Backup, Place, Wal};
+use crate::barman::{Archive, Backup, Place, Places, Wal};
 use crate::domain::{History, SystemId, Timeline};
 use crate::s3::codec::Decoder;
 use crate::s3::layout::{WalKind, kind};
 use crate::s3::store::Walk;
 use crate::s3::wal;
 use sha2::Sha256;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use untar::Untar;
@@ -178,22 +177,22 @@ impl Bucket {
         Ok(None)
     }
 
-    /// Unpacks the `pieces` of a backup below `to`, which is there and empty. Directories 0700, files 0600, `owner`'s. Nothing is
+    /// Unpacks the `pieces` of a backup to their `places`, which are there and empty. Directories 0700, files 0600, `owner`'s. Nothing is
     /// synced: the caller syncs the file system once. `done` is raised by the bytes that were read from the bucket.
     /// Every byte of every piece is read, and whatever is not as it should be is an error. Dropping the future ends
     /// it soon.
     ///
     /// # Errors
     /// The server refuses it, or does not answer; a piece is damaged, or the whole is no data directory;
-    /// [`S3Error::Unfit`] for what is wrong with `to`.
+    /// [`S3Error::Unfit`] for what is wrong with a place.
     pub async fn copy(
         &self,
         entry: &Entry,
-        to: &Path,
+        places: &Places,
         owner: Option<(u32, u32)>,
         done: Arc<AtomicU64>,
     ) -> Result<(), S3Error> {
-        self.read(entry, Some((to, owner)), &done).await
+        self.read(entry, Some((places, owner)), &done).await
     }
 
     /// Reads a backup as [`Bucket::copy`] does, and puts it nowhere. `done` as there.
@@ -207,7 +206,7 @@ impl Bucket {
     async fn read(
         &self,
         entry: &Entry,
-        to: Option<(&Path, Option<(u32, u32)>)>,
+        to: Option<(&Places, Option<(u32, u32)>)>,
         done: &AtomicU64,
     ) -> Result<(), S3Error> {
         let (to, owner) = to.unzip();
@@ -241,7 +240,7 @@ impl Bucket {
             let unpacking = tokio::task::spawn_blocking(move || {
                 let taken = Decoder::new(of.format, &mut packed)
                     .map_err(|e| untar::cut(&uri, &e))
-                    .and_then(|input| untar.part(&uri, &of.name, input))
+                    .and_then(|input| untar.part(&uri, &of, input))
                     .and_then(|()| packed.finish().map_err(|e| untar::cut(&uri, &e)))
                     .map(|sha256| untar.archive(&of.name, of.size, sha256));
                 (untar, taken)
@@ -253,8 +252,8 @@ impl Bucket {
             poured?;
             taken?;
         }
-        let begin = entry.backup.begin_wal;
-        tokio::task::spawn_blocking(move || untar.finish(&whole, begin))
+        let backup = entry.backup.clone();
+        tokio::task::spawn_blocking(move || untar.finish(&whole, &backup))
             .await
             .map_err(bug)?
     }

@@ -1,4 +1,4 @@
-//! The tars that make a data directory, and what must be known of a backup before the first of them is opened.
+//! The tars that make a cluster, and what must be known of a backup before the first of them is opened.
 
 use crate::config::Format;
 use crate::s3::base::Entry;
@@ -7,9 +7,11 @@ use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
-/// One tar of a backup: all of the data directory, or the next part of it.
+/// One tar of a backup: all of the data directory or of a tablespace, or the next part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
+    /// The tablespace; `None`: the data directory.
+    pub tablespace: Option<u32>,
     /// `data.tar.gz`, as the list of checksums calls it.
     pub name: String,
     /// Its key.
@@ -20,21 +22,32 @@ pub struct Piece {
     pub size: u64,
 }
 
-/// The tars of the data directory in their order, or why they cannot be restored.
+/// The tars in their order, or why they cannot be restored: those of each tablespace, by its oid, and last those of the
+/// data directory, as they were made (and as the list of checksums has them).
 ///
 /// # Errors
 /// A sentence about what is missing.
 pub fn pieces(entry: &Entry) -> Result<Vec<Piece>, String> {
-    let pieces: Vec<Piece> = entry
-        .archives_of(None)
+    let mut spaces: Vec<Option<u32>> = entry
+        .backup
+        .tablespaces
+        .iter()
+        .map(|t| Some(t.oid))
+        .collect();
+    spaces.sort_unstable();
+    spaces.push(None);
+    let pieces: Vec<Piece> = spaces
+        .into_iter()
+        .flat_map(|space| entry.archives_of(space))
         .map(|archive| Piece {
+            tablespace: archive.name.tablespace,
             name: archive.name.to_string(),
             key: archive.object.key.clone(),
             format: archive.name.format,
             size: archive.object.size,
         })
         .collect();
-    if pieces.is_empty() && entry.objects.iter().any(|o| o.key.contains("/data/")) {
+    if entry.archives.is_empty() && entry.objects.iter().any(|o| o.key.contains("/data/")) {
         return Err(
             "it is a barman host's copy and no tar of barman-cloud's: download it, and restore from the directory"
                 .to_owned(),

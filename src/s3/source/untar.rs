@@ -1,9 +1,10 @@
-//! A backup's tars, unpacked into a data directory. What a tar reader passes over in silence is an error here: a tar
+//! A backup's tars, unpacked into a data directory and its tablespaces. What a tar reader passes over in silence is an error here: a tar
 //! that ends at the end of a file without the blocks that end a tar, bytes behind them, a file that is shorter than
 //! it says, a name that leads out of the directory.
 
+use super::Piece;
 use super::listed::Listed;
-use crate::domain::WalName;
+use crate::barman::{Backup, Places};
 use crate::s3::S3Error;
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -45,12 +46,16 @@ const LONGEST_LABEL: usize = 64 * 1024;
 /// A data directory that is being unpacked; or only looked at, where there is no place to put it.
 #[derive(Debug)]
 pub(super) struct Untar {
-    to: Option<PathBuf>,
+    to: Option<Places>,
     owner: Option<(u32, u32)>,
-    /// Directories that are there.
+    /// The tablespace that is being read; `None`: the data directory.
+    space: Option<u32>,
+    /// Directories that are there, of that one.
     dirs: BTreeSet<PathBuf>,
     /// Those of [`NEEDED`] that were found.
     found: BTreeSet<&'static str>,
+    /// Tablespaces whose own directory was found.
+    spaces: BTreeSet<u32>,
     label: Vec<u8>,
     /// Made last, so that nothing is ever written through one.
     links: Vec<(PathBuf, PathBuf)>,
@@ -94,15 +99,17 @@ impl<R: Read> Read for Watched<R> {
 
 impl Untar {
     pub(super) fn new(
-        to: Option<&Path>,
+        to: Option<&Places>,
         owner: Option<(u32, u32)>,
         listed: Option<Listed>,
     ) -> Self {
         Self {
-            to: to.map(Path::to_owned),
+            to: to.cloned(),
             owner,
+            space: None,
             dirs: BTreeSet::new(),
             found: BTreeSet::new(),
+            spaces: BTreeSet::new(),
             label: Vec::new(),
             links: Vec::new(),
             buffer: vec![0; 256 * 1024],
@@ -112,8 +119,17 @@ impl Untar {
     }
 
     /// One tar, from its first byte to its last.
-    pub(super) fn part(&mut self, key: &str, name: &str, input: impl Read) -> Result<(), S3Error> {
-        name.clone_into(&mut self.archive);
+    pub(super) fn part(
+        &mut self,
+        key: &str,
+        piece: &Piece,
+        input: impl Read,
+    ) -> Result<(), S3Error> {
+        piece.name.clone_into(&mut self.archive);
+        if piece.tablespace != self.space {
+            self.space = piece.tablespace;
+            self.dirs.clear();
+        }
         let mut input = Watched {
             inner: BufReader::with_capacity(64 * 1024, input),
             ended: false,
@@ -169,8 +185,15 @@ impl Untar {
                 _ => Err(damaged(key, "has a member without a name")),
             };
         }
-        self.found
-            .extend(NEEDED.into_iter().filter(|name| path == Path::new(name)));
+        match self.space {
+            Some(space) => {
+                own_directory(&path, kind).map_err(|why| damaged(key, why))?;
+                self.spaces.insert(space);
+            }
+            None => self
+                .found
+                .extend(NEEDED.into_iter().filter(|name| path == Path::new(name))),
+        }
         match kind {
             EntryType::Directory => self.dir(&path),
             EntryType::Regular | EntryType::Continuous => self.file(key, &path, entry),
@@ -197,12 +220,22 @@ impl Untar {
         if let Some(above) = path.parent() {
             self.dir(above)?;
         }
-        if let Some(to) = &self.to {
-            let target = to.join(path);
+        if let Some(target) = self.target(path)? {
             crate::sys::ensure_dir(&target, 0o700, self.owner).map_err(unwritable(&target))?;
         }
         self.dirs.insert(path.to_owned());
         Ok(())
+    }
+
+    /// Where something of the archive that is being read goes; `None` where it is only looked at.
+    fn target(&self, path: &Path) -> Result<Option<PathBuf>, S3Error> {
+        let Some(places) = &self.to else {
+            return Ok(None);
+        };
+        let root = places.root(self.space).ok_or_else(|| {
+            S3Error::Bug(format!("a backup's {} has no place to go", self.archive))
+        })?;
+        Ok(Some(root.join(path)))
     }
 
     fn file<R: Read>(
@@ -214,7 +247,7 @@ impl Untar {
         let above = path.parent().unwrap_or(Path::new(""));
         self.dir(above)?;
         let mut output = self.create(key, path, above.as_os_str().is_empty())?;
-        let is_label = path == Path::new("backup_label");
+        let is_label = self.space.is_none() && path == Path::new("backup_label");
         if is_label {
             self.label.clear();
         }
@@ -270,10 +303,9 @@ impl Untar {
         path: &Path,
         at_the_top: bool,
     ) -> Result<Option<(std::fs::File, PathBuf)>, S3Error> {
-        let Some(to) = &self.to else {
+        let Some(target) = self.target(path)? else {
             return Ok(None);
         };
-        let target = to.join(path);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -294,7 +326,8 @@ impl Untar {
     fn link(&mut self, key: &str, path: PathBuf, target: PathBuf) -> Result<(), S3Error> {
         let name = path.to_string_lossy();
         let hba = matches!(&*name, "pg_hba.conf" | "pg_ident.conf");
-        let own = OWN.contains(&&*name) || (name.starts_with("pg_") && !hba);
+        let own =
+            self.space.is_some() || OWN.contains(&&*name) || (name.starts_with("pg_") && !hba);
         if own || path.components().count() != 1 {
             return Err(damaged(
                 key,
@@ -309,8 +342,8 @@ impl Untar {
         Ok(())
     }
 
-    /// After the last part: whether it is a data directory of this backup, whose WAL begins at `begin`.
-    pub(super) fn finish(mut self, whole: &str, begin: Option<WalName>) -> Result<(), S3Error> {
+    /// After the last part: whether it is all of this backup.
+    pub(super) fn finish(mut self, whole: &str, backup: &Backup) -> Result<(), S3Error> {
         if let Some(listed) = self.listed.take() {
             listed.finish().map_err(|why| damaged(whole, why))?;
         }
@@ -318,9 +351,17 @@ impl Untar {
             let why = format!("has no {name}: parts of it are missing");
             return Err(damaged(whole, why));
         }
+        let mut spaces = backup.tablespaces.iter();
+        if let Some(space) = spaces.find(|t| !self.spaces.contains(&t.oid)) {
+            let why = format!(
+                "has nothing in tablespace {}: parts of it are missing",
+                space.name
+            );
+            return Err(damaged(whole, why));
+        }
         self.complete(whole)?;
         let label = String::from_utf8_lossy(&self.label);
-        match begin {
+        match backup.begin_wal {
             // `START WAL LOCATION: 0/3000028 (file 000000010000000000000003)`
             Some(begin) if !label.contains(&format!("(file {begin})")) => Err(damaged(
                 whole,
@@ -335,11 +376,10 @@ impl Untar {
         for dir in DIRS {
             self.dir(Path::new(dir))?;
         }
-        let Some(to) = self.to.clone() else {
-            return Ok(());
-        };
         for (path, target) in std::mem::take(&mut self.links) {
-            let at = to.join(&path);
+            let Some(at) = self.target(&path)? else {
+                continue;
+            };
             if at.symlink_metadata().is_ok() {
                 let path = path.display();
                 return Err(damaged(
@@ -354,6 +394,25 @@ impl Untar {
         }
         Ok(())
     }
+}
+
+/// All that PostgreSQL has in a tablespace's directory is in one of its own: `PG_17_202406281`.
+fn own_directory(path: &Path, kind: EntryType) -> Result<(), String> {
+    let mut parts = path.components();
+    let first = parts.next().map(|c| c.as_os_str().to_string_lossy());
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let own = first.as_deref().and_then(|name| {
+        let (major, catalogue) = name.strip_prefix("PG_")?.split_once('_')?;
+        Some(digits(major) && digits(catalogue))
+    });
+    let inside = parts.next().is_some() || kind == EntryType::Directory;
+    if own == Some(true) && inside {
+        return Ok(());
+    }
+    Err(format!(
+        "has {}, which does not belong in a tablespace",
+        path.display()
+    ))
 }
 
 /// The path below the data directory; empty for the directory itself.

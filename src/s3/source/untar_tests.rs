@@ -1,11 +1,26 @@
 use super::*;
-use crate::domain::{Lsn, Timeline};
+use crate::config::Format;
+use crate::domain::{Lsn, Timeline, WalName};
 use std::io::Cursor;
 
 const LABEL: &[u8] = b"START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\n";
 
-fn begin() -> Option<WalName> {
-    Some(WalName::holding(Timeline(1), Lsn(0x0300_0028), 16 << 20))
+/// Its metadata.
+fn backup(tablespaces: &str) -> Backup {
+    let begin = WalName::holding(Timeline(1), Lsn(0x0300_0028), 16 << 20);
+    let text = format!("begin_wal={begin}\ntablespaces={tablespaces}\n");
+    Backup::parse("20261121T030000", "s3://b".into(), &text)
+}
+
+fn piece(tablespace: Option<u32>) -> Piece {
+    let owner = tablespace.map_or("data".to_owned(), |oid| oid.to_string());
+    Piece {
+        tablespace,
+        name: format!("{owner}.tar"),
+        key: String::new(),
+        format: Format::None,
+        size: 0,
+    }
 }
 
 /// Members as they are given; the blocks at the end where `whole`.
@@ -65,14 +80,15 @@ fn cluster() -> Tar {
 
 fn unpacked(parts: &[Vec<u8>]) -> Result<tempfile::TempDir, String> {
     let tmp = tempfile::tempdir().unwrap();
-    let mut untar = Untar::new(Some(tmp.path()), None, None);
+    let mut untar = Untar::new(Some(&Places::of(tmp.path())), None, None);
     for (n, part) in parts.iter().enumerate() {
+        let input = Cursor::new(part.clone());
         untar
-            .part(&format!("part{n}"), "data.tar", Cursor::new(part.clone()))
+            .part(&format!("part{n}"), &piece(None), input)
             .map_err(|e| e.to_string())?;
     }
     untar
-        .finish("whole", begin())
+        .finish("whole", &backup("None"))
         .map_err(|e| e.to_string())
         .map(|()| tmp)
 }
@@ -198,5 +214,88 @@ fn another_backups_label_is_refused() {
     refused(
         &[other.done()],
         "does not begin at 000000010000000000000003",
+    );
+}
+
+const OWN: &str = "PG_17_202406281";
+
+/// A tablespace, as barman-cloud makes it.
+fn tablespace() -> Tar {
+    Tar::new()
+        .dir(".")
+        .dir(OWN)
+        .dir(&format!("{OWN}/5"))
+        .file(&format!("{OWN}/5/16400"), b"rows")
+}
+
+/// Tablespaces 16385 and 16386 into places of their own, then the data directory.
+fn with_tablespaces(spaces: &[(u32, Vec<u8>)]) -> Result<tempfile::TempDir, String> {
+    let tmp = tempfile::tempdir().unwrap();
+    let at = |name: &str| {
+        let dir = tmp.path().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    };
+    let places = Places {
+        data: at("data"),
+        tablespaces: [(16385, at("a")), (16386, at("b"))].into(),
+    };
+    let mut untar = Untar::new(Some(&places), None, None);
+    let spaces = spaces.iter().map(|(oid, tar)| (Some(*oid), tar.clone()));
+    for (space, tar) in spaces.chain([(None, cluster().done())]) {
+        untar
+            .part("x.tar", &piece(space), Cursor::new(tar))
+            .map_err(|e| e.to_string())?;
+    }
+    let backup = backup("[('one', 16385, '/a'), ('two', 16386, '/b')]");
+    untar.finish("whole", &backup).map_err(|e| e.to_string())?;
+    Ok(tmp)
+}
+
+#[test]
+fn a_tablespace_goes_to_its_own_place() {
+    let empty = Tar::new().dir(".").dir(OWN).done();
+    // The same names in both, and in several parts.
+    let more = Tar::new().file(&format!("{OWN}/5/16401"), b"more").done();
+    let parts = [(16385, tablespace().done()), (16385, more), (16386, empty)];
+    let tmp = with_tablespaces(&parts).unwrap();
+    let read = |path: &str| std::fs::read(tmp.path().join(path)).unwrap();
+    assert_eq!(read(&format!("a/{OWN}/5/16400")), b"rows");
+    assert_eq!(read(&format!("a/{OWN}/5/16401")), b"more");
+    assert_eq!(read("data/PG_VERSION"), b"17\n");
+    assert!(tmp.path().join("b").join(OWN).is_dir());
+    assert!(!tmp.path().join("data").join(OWN).exists());
+    let tablespaces = tmp.path().join("data/pg_tblspc");
+    assert!(std::fs::read_dir(tablespaces).unwrap().next().is_none());
+}
+
+#[test]
+fn what_is_no_tablespace_is_refused() {
+    let whole = || (16386, tablespace().done());
+    let refuses = |tar: Vec<u8>, part: &str| {
+        let error = with_tablespaces(&[(16385, tar), whole()]).map(drop);
+        let error = error.unwrap_err();
+        assert!(error.contains(part), "{error}, not {part}");
+    };
+    for name in [
+        "notes",
+        "5/16400",
+        "PG_VERSION",
+        "PG_17_/x",
+        "PG_x_1/y",
+        OWN,
+    ] {
+        let part = "does not belong in a tablespace";
+        refuses(tablespace().file(name, b"x").done(), part);
+    }
+    refuses(tablespace().file("../x", b"x").done(), "leads out");
+    let link = tablespace().raw(EntryType::Symlink, &format!("{OWN}/x"), "/tmp", b"");
+    refuses(link.done(), "as a link");
+    refuses(tablespace().without_end(), "without the blocks");
+    refuses(Tar::new().dir(".").done(), "has nothing in tablespace one");
+    let missing = with_tablespaces(&[whole()]).map(drop).unwrap_err();
+    assert!(
+        missing.contains("has nothing in tablespace one"),
+        "{missing}"
     );
 }

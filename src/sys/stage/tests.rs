@@ -1,6 +1,7 @@
 //! Every interruption of every operation: after it and a resume, PGDATA is wholly one copy or wholly
 //! another, and no copy is lost that should not be.
 
+mod spaces;
 mod volume;
 
 use super::*;
