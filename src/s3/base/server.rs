@@ -124,11 +124,25 @@ impl Primary {
                    WHERE sourcefile IS NOT NULL AND sourcefile <> current_setting('config_file') \
                    ORDER BY 1)";
         let row = self.session.one("asking for its files", sql, &[]).await?;
+        Ok(Info {
+            pgdata: pgdata.to_owned(),
+            config_file: Some(row.get(0)),
+            hba_file: Some(row.get(1)),
+            ident_file: Some(row.get(2)),
+            included_files: row.get(3),
+            version: self.version,
+            system_id: self.system_id.clone(),
+            segment_size: self.segment_size,
+            ..Info::default()
+        })
+    }
+
+    /// The tablespaces that lie elsewhere. To be asked when the backup has begun: one that was made before and is not listed
+    /// would be neither in the copy nor in its WAL.
+    pub(super) async fn tablespaces(&self) -> Result<Vec<Tablespace>, S3Error> {
         let sql = "SELECT spcname::text, oid, pg_tablespace_location(oid) FROM pg_tablespace ORDER BY oid";
-        let spaces = self
-            .session
-            .rows("asking for tablespaces", sql, &[])
-            .await?;
+        let rows = self.session.rows("asking for tablespaces", sql, &[]);
+        let spaces = rows.await?;
         let spaces = spaces.iter().map(|row| {
             let location: String = row.get(2);
             Tablespace {
@@ -137,19 +151,8 @@ impl Primary {
                 location: location.into(),
             }
         });
-        Ok(Info {
-            pgdata: pgdata.to_owned(),
-            config_file: Some(row.get(0)),
-            hba_file: Some(row.get(1)),
-            ident_file: Some(row.get(2)),
-            included_files: row.get(3),
-            // Those of the data directory have none; those in place lie in it (`allow_in_place_tablespaces`).
-            tablespaces: spaces.filter(|t| t.location.is_absolute()).collect(),
-            version: self.version,
-            system_id: self.system_id.clone(),
-            segment_size: self.segment_size,
-            ..Info::default()
-        })
+        // Those of the data directory have none; those in place lie in it (`allow_in_place_tablespaces`).
+        Ok(spaces.filter(|t| t.location.is_absolute()).collect())
     }
 
     /// Begins a backup: a checkpoint, now or spread.

@@ -157,6 +157,7 @@ async fn make(
     stage.send_replace(Stage::Checkpoint);
     let begin = primary.start(id, order.fast).await?;
     info.begin = Some(begin);
+    info.tablespaces = primary.tablespaces().await?;
     let (end, label, copied) = copy(catalogue, primary, order, id, info, begin, stage).await?;
     info.end = Some(end);
     info.label = Some(label);
