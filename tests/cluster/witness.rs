@@ -156,7 +156,13 @@ fn a_witness_goes_with_the_new_primary() {
     let after = "1 primary f, 2 primary t, 3 witness t 2";
     wait_table(&slave, after);
     wait_table(&third, after);
-    third.wait_log("witness monitoring connection to primary node \"pg2\"");
+    // Its repmgrd goes along: by itself, where it saw the new one first, or started anew.
+    eventually("repmgrd of the witness follows pg2", LONG, || {
+        let logs = third.logs();
+        let ways = ["now following new", "witness monitoring connection to"];
+        let goes = |way: &&str| logs.contains(&format!("{way} primary node \"pg2\""));
+        ways.iter().any(goes).then_some(())
+    });
 
     // A record that somebody removed is made again.
     slave.psql("\\c repmgr\nDELETE FROM repmgr.nodes WHERE node_id = 3");
