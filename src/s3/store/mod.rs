@@ -24,7 +24,7 @@ use crate::config::{Addressing, Credentials, Encryption, S3, Tags};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::client::{HttpClient, HttpConnector as _};
+use object_store::client::HttpClient;
 use object_store::path::Path;
 use object_store::{
     ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutOptions, PutPayload, RetryConfig,
@@ -35,6 +35,7 @@ use patience::{Patience, judge, within};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// A body of at most so many bytes waits for its answer rather than for the line.
@@ -71,6 +72,19 @@ struct Inner {
     digests: AtomicBool,
 }
 
+impl Inner {
+    fn new(client: AmazonS3, wire: HttpClient, settings: S3) -> Self {
+        Self {
+            client,
+            wire,
+            slots: Semaphore::new(settings.max_parallel.max(1) * SMALL_ONES as usize),
+            pace: Pace::new(settings.bandwidth),
+            digests: AtomicBool::new(false),
+            settings,
+        }
+    }
+}
+
 impl Store {
     /// Prepares a client; nothing is sent yet.
     ///
@@ -79,24 +93,30 @@ impl Store {
     pub fn open(settings: &S3) -> Result<Self, S3Error> {
         // Once a process; a second time it only says that there is one.
         drop(rustls::crypto::ring::default_provider().install_default());
+        // By a plain line nobody looks at the machine's certificates; reading them takes a tenth of a second.
+        let plain = settings.endpoint.as_deref();
+        let plain = plain.is_some_and(|endpoint| endpoint.starts_with("http://"))
+            && !matches!(settings.credentials, Credentials::Machine);
         let mut client = ClientOptions::new()
+            .with_no_system_certificates(plain)
             .with_allow_http(true)
             .with_http1_only()
             .with_timeout_disabled()
-            .with_connect_timeout(std::time::Duration::from_secs(5))
-            .with_pool_idle_timeout(std::time::Duration::from_secs(60));
+            .with_connect_timeout(Duration::from_secs(5))
+            .with_pool_idle_timeout(Duration::from_secs(60));
         if let Some(path) = &settings.ca_bundle {
             for certificate in bundle(path)? {
                 client = client.with_root_certificate(certificate);
             }
         }
+        let connector = wire::Connector::default();
         let virtual_host = settings.addressing == Addressing::Virtual;
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&settings.bucket)
             .with_region(&settings.region)
             .with_virtual_hosted_style_request(virtual_host)
-            .with_client_options(client.clone())
-            .with_http_connector(wire::Connector)
+            .with_client_options(client)
+            .with_http_connector(connector.clone())
             .with_retry(RetryConfig {
                 max_retries: 0,
                 ..RetryConfig::default()
@@ -136,18 +156,29 @@ impl Store {
             variable: "S3_ENDPOINT_URL",
             why: e.to_string(),
         };
-        let wire = wire::Connector.connect(&client).map_err(unfit)?;
         let client = builder.build().map_err(unfit)?;
+        let wire = connector
+            .last()
+            .ok_or_else(|| S3Error::Bug("the S3 library has made no client".to_owned()))?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                client,
-                wire,
-                slots: Semaphore::new(settings.max_parallel.max(1) * SMALL_ONES as usize),
-                pace: Pace::new(settings.bandwidth),
-                digests: AtomicBool::new(false),
-                settings: settings.clone(),
-            }),
+            inner: Arc::new(Inner::new(client, wire, settings.clone())),
         })
+    }
+
+    /// The same bucket by the same connections, with another patience (`S3_RETRY`), and limits of its own.
+    #[must_use]
+    pub fn with_retry(&self, retry: Duration) -> Self {
+        let settings = S3 {
+            retry,
+            ..self.inner.settings.clone()
+        };
+        Self {
+            inner: Arc::new(Inner::new(
+                self.inner.client.clone(),
+                self.inner.wire.clone(),
+                settings,
+            )),
+        }
     }
 
     /// What it was opened with.

@@ -8,15 +8,31 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Makes [`Wire`]s.
-#[derive(Debug)]
-pub(super) struct Connector;
+/// Makes [`Wire`]s, and remembers the last one: whoever reads the machine's certificates twice waits twice.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Connector {
+    last: Arc<Mutex<Option<HttpClient>>>,
+}
+
+impl Connector {
+    /// The client that was made last: the library makes those for its credentials before the bucket's own.
+    pub(super) fn last(&self) -> Option<HttpClient> {
+        self.made().clone()
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<HttpClient>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let inner = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Wire { inner }))
+        let client = HttpClient::new(Wire { inner });
+        *self.made() = Some(client.clone());
+        Ok(client)
     }
 }
 

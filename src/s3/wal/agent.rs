@@ -2,7 +2,7 @@
 
 use super::{Archive, Claim, Pushed, Room, cluster_of};
 use crate::barman::{self, HEADER};
-use crate::config::{Kept, S3};
+use crate::config::Kept;
 use crate::domain::{History, SystemId, Timeline, WalName, millis};
 use crate::pg;
 use crate::s3::{S3Error, Store};
@@ -58,13 +58,11 @@ impl Agent {
     /// # Errors
     /// As [`Store::open`].
     pub fn open(kept: &Kept) -> Result<Self, S3Error> {
-        let hasty = S3 {
-            retry: kept.s3.retry.min(STANDBY_RETRY),
-            ..kept.s3.clone()
-        };
+        let store = Store::open(&kept.s3)?;
+        let hasty = store.with_retry(kept.s3.retry.min(STANDBY_RETRY));
         Ok(Self {
-            archive: Archive::new(Store::open(&kept.s3)?, &kept.server),
-            hasty: Archive::new(Store::open(&hasty)?, &kept.server),
+            archive: Archive::new(store, &kept.server),
+            hasty: Archive::new(hasty, &kept.server),
             pgdata: kept.pgdata.clone(),
             room: Room::new(ROOM, PACKERS),
             claim: Mutex::default(),
