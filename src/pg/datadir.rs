@@ -48,11 +48,18 @@ pub fn look(dir: &Path) -> io::Result<DirFacts> {
         empty: first_entry.is_none(),
         major: version.and_then(|text| text.trim().parse().ok()),
         control: dir.join("global/pg_control").exists(),
-        standby_signal: dir.join("standby.signal").exists(),
+        standby_signal: is_standby(dir),
         recovery_signal: dir.join("recovery.signal").exists(),
         newest_wal: newest_wal(&dir.join("pg_wal"))?,
         first_entry: first_entry.unwrap_or_default(),
     })
+}
+
+/// Whether a server that is started there is a standby: `standby.signal` is there. A promotion removes it before it has
+/// ended (`StartupXLOG` in `xlog.c`).
+#[must_use]
+pub fn is_standby(dir: &Path) -> bool {
+    dir.join("standby.signal").exists()
 }
 
 fn newest_wal(pg_wal: &Path) -> io::Result<Option<Timeline>> {

@@ -20,7 +20,7 @@ mod stopping;
 pub use argv::{Listen, initdb, pg_rewind, pg_waldump, postgres};
 pub use bootstrap::{PROVISION, Visit, bootstrap};
 pub use controldata::{ClusterState, ControlData, control_data};
-pub use datadir::{DirFacts, PidFile, ServerStatus, clear_stale_locks, look, pid_file};
+pub use datadir::{DirFacts, PidFile, ServerStatus, clear_stale_locks, is_standby, look, pid_file};
 pub use error::PgError;
 pub use follow::{
     Repair, SlotFacts, Standing, follow_port, forget_slot, make_slot, repair, slot_facts, slot_name,

@@ -376,7 +376,8 @@ impl Machine {
                 }
             }
             Action::Launch(launch, door, site) => {
-                postmaster::launch(&self.world, launch, door, site);
+                let role = self.node.plan.map(|plan| plan.role);
+                postmaster::launch(&self.world, launch, (door, site), role);
             }
             Action::StopPostmaster(launch, how) => {
                 if let Some((known, pid)) = self.postmaster_pid

@@ -2,7 +2,7 @@
 //! it would hide the exit status and leave the server without a parent.
 
 use super::world::{Message, World};
-use crate::domain::Fault;
+use crate::domain::{Fault, Role};
 use crate::fsm::{Door, Event, OpId, Site, Stop};
 use crate::pg;
 use crate::sys::{Child, Children, Format, Signal};
@@ -27,10 +27,15 @@ pub(super) fn port(world: &World, door: Door) -> u16 {
 }
 
 /// Starts a postmaster and reports its readiness and its end.
-pub(super) fn launch(world: &Arc<World>, launch: OpId, door: Door, site: Site) {
+pub(super) fn launch(
+    world: &Arc<World>,
+    launch: OpId,
+    (door, site): (Door, Site),
+    role: Option<Role>,
+) {
     let world = world.clone();
     tokio::spawn(async move {
-        let how = match start(&world, door, site).await {
+        let how = match start(&world, door, site, role).await {
             Ok(child) => attend(&world, launch, child, site).await,
             Err(fault) => (false, fault.to_string()),
         };
@@ -43,9 +48,18 @@ pub(super) fn launch(world: &Arc<World>, launch: OpId, door: Door, site: Site) {
     });
 }
 
-async fn start(world: &World, door: Door, site: Site) -> Result<Child, Fault> {
+async fn start(world: &World, door: Door, site: Site, role: Option<Role>) -> Result<Child, Fault> {
     let config = world.config();
     let dir = data_dir(world, site);
+    if (door, site, role) == (Door::Consumer, Site::Live, Some(Role::Standby))
+        && !pg::is_standby(&dir)
+    {
+        return Err(Fault::Transient(
+            "this node is to open as a standby, and its data are a primary's: a promotion had begun, and standby.signal is \
+             gone; it opens only after a boot that finds it so, and an election"
+                .into(),
+        ));
+    }
     pg::clear_stale_locks(&dir, &config.paths.socket_dir, port(world, door))
         .map_err(|e| e.fault())?;
     let wal = dir.join("pg_wal");
