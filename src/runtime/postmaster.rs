@@ -48,12 +48,15 @@ pub(super) fn launch(
     });
 }
 
+/// Whether clients would reach a primary where a standby is to open: a standby needs no election.
+fn contradicts(door: Door, site: Site, role: Option<Role>, is_standby: bool) -> bool {
+    (door, site, role) == (Door::Consumer, Site::Live, Some(Role::Standby)) && !is_standby
+}
+
 async fn start(world: &World, door: Door, site: Site, role: Option<Role>) -> Result<Child, Fault> {
     let config = world.config();
     let dir = data_dir(world, site);
-    if (door, site, role) == (Door::Consumer, Site::Live, Some(Role::Standby))
-        && !pg::is_standby(&dir)
-    {
+    if contradicts(door, site, role, pg::is_standby(&dir)) {
         return Err(Fault::Transient(
             "this node is to open as a standby, and its data are a primary's: a promotion had begun, and standby.signal is \
              gone; it opens only after a boot that finds it so, and an election"
@@ -136,4 +139,33 @@ pub(super) fn stop(children: &Children, pid: i32, how: Stop) {
         Stop::Kill => Signal::SIGKILL,
     };
     children.signal(pid, signal);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_standby_that_is_none_is_refused() {
+        let roles = [
+            None,
+            Some(Role::Primary),
+            Some(Role::Standby),
+            Some(Role::Witness),
+        ];
+        let mut refused = Vec::new();
+        for role in roles {
+            for door in [Door::Technical, Door::Consumer] {
+                for site in [Site::Staging, Site::Live] {
+                    for is_standby in [false, true] {
+                        if contradicts(door, site, role, is_standby) {
+                            refused.push((door, site, role, is_standby));
+                        }
+                    }
+                }
+            }
+        }
+        let only = (Door::Consumer, Site::Live, Some(Role::Standby), false);
+        assert_eq!(refused, [only]);
+    }
 }
