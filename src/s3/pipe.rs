@@ -1,5 +1,6 @@
 //! From the network's task to a thread that may block: a few chunks wait in between, and no more.
 
+use super::{Body, S3Error};
 use crate::domain::hex;
 use bytes::{Buf as _, Bytes};
 use sha2::Digest;
@@ -18,6 +19,23 @@ pub(super) fn pipe(waiting: usize) -> (mpsc::Sender<Bytes>, Pipe) {
     let (to, from) = mpsc::channel(waiting);
     let chunk = Bytes::new();
     (to, Pipe { from, chunk })
+}
+
+/// Sends an object through, whole, and says of each chunk how many bytes it had; ends early without an error when nobody
+/// reads any more: why is said by who read.
+pub(super) async fn pour(
+    mut body: Body,
+    to: mpsc::Sender<Bytes>,
+    mut sent: impl FnMut(u64),
+) -> Result<(), S3Error> {
+    while let Some(chunk) = body.chunk().await? {
+        let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        if to.send(chunk).await.is_err() {
+            break;
+        }
+        sent(bytes);
+    }
+    Ok(())
 }
 
 impl BufRead for Pipe {

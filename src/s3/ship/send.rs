@@ -309,7 +309,7 @@ impl Sender {
 
 /// Bytes of a file, fewer where it ends.
 fn body(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
-    let mut from = From { file, at }.take(length);
+    let mut from = Tail { file, at }.take(length);
     let size = usize::try_from(length).map_err(io::Error::other)?;
     if size < LARGE {
         let mut bytes = Vec::with_capacity(size);
@@ -322,12 +322,12 @@ fn body(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
 }
 
 /// A file from a position on, whoever else reads it.
-struct From<'a> {
+struct Tail<'a> {
     file: &'a File,
     at: u64,
 }
 
-impl Read for From<'_> {
+impl Read for Tail<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let got = self.file.read_at(to, self.at)?;
         self.at += u64::try_from(got).map_err(io::Error::other)?;

@@ -2,7 +2,7 @@
 
 use crate::config::Format;
 use crate::s3::base::Entry;
-use crate::s3::{S3Error, Store};
+use crate::s3::{S3Error, Store, pipe};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
@@ -69,7 +69,7 @@ pub(super) async fn pour(
     to: mpsc::Sender<Bytes>,
     done: &AtomicU64,
 ) -> Result<(), S3Error> {
-    let Some(mut body) = store.get(&piece.key).await? else {
+    let Some(body) = store.get(&piece.key).await? else {
         return Err(S3Error::Damaged {
             key: store.uri(&piece.key),
             why: "was listed, and is not there now".to_owned(),
@@ -85,12 +85,8 @@ pub(super) async fn pour(
             ),
         });
     }
-    while let Some(chunk) = body.chunk().await? {
-        let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        if to.send(chunk).await.is_err() {
-            break;
-        }
+    let sent = |bytes| {
         done.fetch_add(bytes, Ordering::Relaxed);
-    }
-    Ok(())
+    };
+    pipe::pour(body, to, sent).await
 }

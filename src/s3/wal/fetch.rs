@@ -7,7 +7,7 @@ use crate::config::Format;
 use crate::domain::{History, SystemId};
 use crate::s3::layout::{WalKind, kind};
 use crate::s3::mark::Mark;
-use crate::s3::pipe::{Hashed, pipe};
+use crate::s3::pipe::{Hashed, pipe, pour};
 use crate::s3::{S3Error, codec};
 use md5::Md5;
 use std::io::{self, BufRead, Read as _, Write as _};
@@ -140,7 +140,7 @@ impl Archive {
         stored: &Stored,
         new: &Path,
     ) -> Result<Option<(Mark, io::Result<Came>)>, S3Error> {
-        let Some(mut body) = self.store.get(&stored.key).await? else {
+        let Some(body) = self.store.get(&stored.key).await? else {
             return Ok(None);
         };
         let mark = body.mark();
@@ -155,16 +155,7 @@ impl Archive {
             let digest = Some(packed.finish()?);
             Ok(came.map(|came| Came { digest, ..came }))
         });
-        let pouring = async move {
-            while let Some(chunk) = body.chunk().await? {
-                if sender.send(chunk).await.is_err() {
-                    // What comes is damaged, or the file cannot be written: that is said by who reads.
-                    break;
-                }
-            }
-            Ok::<_, S3Error>(())
-        };
-        let (poured, written) = tokio::join!(pouring, writing);
+        let (poured, written) = tokio::join!(pour(body, sender, |_| {}), writing);
         // What ended early for want of bytes says so, and is not the reason.
         poured?;
         Ok(Some((mark, written?)))
