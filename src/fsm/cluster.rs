@@ -3,7 +3,7 @@
 use super::event::{Action, Daemon, Note, Op, Timer};
 use super::node::Turn;
 use super::state::{End, Resume, Rung, State};
-use super::{ladder, step};
+use super::{ladder, mend, step};
 use crate::domain::{Fault, NodeId, Role};
 use crate::plan::authority::Reason;
 use crate::plan::{BootPlan, Provision};
@@ -106,14 +106,29 @@ pub(super) fn close(turn: &mut Turn) {
     }
 }
 
+/// The port is closed. But for a person's word a standby is closed only out of a promotion, and `StartupXLOG` (`xlog.c`)
+/// removes standby.signal before it lets anyone write: only the disk tells what the data are now.
+pub(super) fn closed(turn: &mut Turn, reason: Reason) {
+    let standby = turn.node.plan.is_some_and(|p| p.role == Role::Standby);
+    if standby && reason != Reason::Operator {
+        let why = "a promotion was under way: the data are a standby's or a primary's";
+        return survey_anew(turn, why, Some(reason.to_string()));
+    }
+    step::fence(turn, reason);
+}
+
 /// A person lets it open again: as at a boot.
 pub(super) fn reopen(turn: &mut Turn) {
     if turn.node.state == State::Fenced(Reason::Operator) {
-        turn.node.plan = None;
-        turn.node.elected = false;
-        turn.go(State::Survey, "a person has ended the fence", None);
-        turn.run(Op::Survey);
+        survey_anew(turn, "a person has ended the fence", None);
     }
+}
+
+fn survey_anew(turn: &mut Turn, why: &'static str, detail: Option<String>) {
+    turn.node.plan = None;
+    turn.node.elected = false;
+    turn.go(State::Survey, why, detail);
+    turn.run(Op::Survey);
 }
 
 /// Elected while it was closed.
@@ -191,6 +206,20 @@ pub(super) fn nudge(turn: &mut Turn) {
     if turn.node.state.asks() && !turn.is_running(Op::Ask) {
         turn.act(Action::Disarm(Timer::Ask));
         turn.run(Op::Ask);
+    }
+}
+
+/// The promotion failed, or its postmaster died.
+pub(super) fn unpromoted(turn: &mut Turn, why: String) {
+    if mend::count_crash(turn, &why) {
+        let detail = Some(why.clone());
+        let sentence = "the promotion came to nothing";
+        ladder::begin(
+            turn,
+            End::Fence(Reason::NotElected { why }),
+            sentence,
+            detail,
+        );
     }
 }
 

@@ -218,7 +218,7 @@ fn arrive(turn: &mut Turn, end: End) {
             turn.go(State::Halted(code), "everything is down", None);
             turn.act(Action::Halt(code));
         }
-        End::Fence(reason) => super::step::fence(turn, reason),
+        End::Fence(reason) => super::cluster::closed(turn, reason),
         End::Handover(to) => super::cluster::hand_over(turn, to),
         End::Rejoin(reason) => super::rejoin::begin(turn, reason),
         End::Reclone => super::step::await_primary(turn, "the consumer port is closed", None),

@@ -4,7 +4,7 @@
 use super::event::{Action, Daemon, Note, Op, Site, Timer};
 use super::node::Turn;
 use super::state::{Resume, State};
-use super::{ladder, restore, step};
+use super::{cluster, ladder, restore, step};
 use crate::domain::Fault;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub(super) fn postmaster_exited(turn: &mut Turn, clean: bool, how: String) {
             crashed(turn, resume, how);
         }
         State::Replay => restore::ended(turn, how),
+        State::Open if turn.is_running(Op::Promote) => cluster::unpromoted(turn, how),
         State::Opening | State::Open => crashed(turn, Resume::Opening, how),
         // No postmaster runs in these; an exit of one that does not run is never heard.
         State::Preflight
@@ -47,29 +48,35 @@ pub(super) fn postmaster_exited(turn: &mut Turn, clean: bool, how: String) {
 
 /// Restarted in place, at once, unless it keeps dying.
 pub(super) fn crashed(turn: &mut Turn, resume: Resume, how: String) {
+    if count_crash(turn, &how) {
+        turn.go(
+            State::Recover(resume),
+            "postgres ended by itself",
+            Some(how),
+        );
+        turn.run(Op::Clear);
+    }
+}
+
+/// Whether it is mended in place once more; else the node ends.
+pub(super) fn count_crash(turn: &mut Turn, how: &str) -> bool {
     turn.node.crashes = turn.node.crashes.saturating_add(1);
     let (count, limit) = (turn.node.crashes, turn.node.policy.crash_limit);
     if count > limit {
         let window = crate::domain::human_duration(turn.node.policy.crash_window);
-        return ladder::give_up(
-            turn,
-            Fault::Transient(format!(
-                "postgres ended {count} times within {window}, the last time with {how}: \
-                 see its own messages above"
-            )),
+        let why = format!(
+            "postgres ended, or could not be promoted, {count} times within {window}, the last time with {how}: see its own \
+             messages above"
         );
+        ladder::give_up(turn, Fault::Transient(why));
+        return false;
     }
     let id = turn.number();
     turn.act(Action::Arm(
         Timer::Forget(id),
         turn.node.policy.crash_window,
     ));
-    turn.go(
-        State::Recover(resume),
-        "postgres ended by itself",
-        Some(how),
-    );
-    turn.run(Op::Clear);
+    true
 }
 
 pub(super) fn cleared(turn: &mut Turn) {

@@ -127,6 +127,12 @@ impl Node {
         self.elected
     }
 
+    /// Being promoted.
+    #[must_use]
+    pub fn is_promoting(&self) -> bool {
+        self.ops.iter().any(|(_, op)| *op == Op::Promote)
+    }
+
     /// The launch of a daemon that runs.
     #[must_use]
     pub const fn daemon(&self, daemon: Daemon) -> Option<OpId> {

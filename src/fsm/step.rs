@@ -179,6 +179,9 @@ fn done(turn: &mut Turn, op: Op, outcome: Outcome) {
         (Op::Handover(_), Outcome::Failed(fault)) => cluster::handed_over(turn, Some(fault)),
         (Op::Demote, Outcome::Ok) => cluster::demoted(turn),
         (Op::Promote, Outcome::Ok) => cluster::promoted(turn),
+        (Op::Promote, Outcome::Failed(fault)) if fault.is_transient() => {
+            cluster::unpromoted(turn, fault.why().to_owned());
+        }
         (Op::Promote, Outcome::Failed(fault)) => ladder::give_up(turn, fault),
         (Op::Look, Outcome::Saw(finding)) => saw(turn, finding),
         (Op::Warm, Outcome::Ok) => {}

@@ -2,7 +2,7 @@ use super::explore::{self, Edge, Place, halted, listens};
 use super::{
     Action, Daemon, Door, End, Event, Kind, Node, Note, Op, Outcome, Site, State, Stop, Timer,
 };
-use crate::domain::{ExitCode, Exposure, Role};
+use crate::domain::{ExitCode, Exposure, Fault, Role};
 use crate::plan::Provision;
 use crate::plan::authority::Reason;
 use std::collections::BTreeSet;
@@ -496,3 +496,5 @@ fn state_machine_document() {
 
 #[path = "person_tests.rs"]
 mod person;
+#[path = "promotion_tests.rs"]
+mod promotion;

@@ -46,6 +46,13 @@ impl ClusterState {
     pub const fn is_clean(self) -> bool {
         matches!(self, Self::ShutDown | Self::ShutDownInRecovery)
     }
+
+    /// Whether it was last a standby, or a restore: `StartupXLOG` in `xlog.c` writes another state when a promotion is
+    /// complete, and has removed the signal file long before.
+    #[must_use]
+    pub const fn is_archive_recovery(self) -> bool {
+        matches!(self, Self::InArchiveRecovery | Self::ShutDownInRecovery)
+    }
 }
 
 /// What of `pg_controldata` matters to us.

@@ -37,6 +37,7 @@ fn cluster(standby: bool) -> ClusterFacts {
         clean: true,
         standby,
         recovering: false,
+        midway: false,
     }
 }
 

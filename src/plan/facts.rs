@@ -53,6 +53,8 @@ pub struct ClusterFacts {
     pub standby: bool,
     /// `recovery.signal` is there: an unfinished restore.
     pub recovering: bool,
+    /// A promotion has removed the signal file, and did not come to its end.
+    pub midway: bool,
 }
 
 /// A peer that was asked.

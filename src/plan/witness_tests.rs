@@ -38,6 +38,7 @@ fn own(major: u32) -> Disk {
         clean: true,
         standby: false,
         recovering: false,
+        midway: false,
     })
 }
 

@@ -28,6 +28,7 @@ pub(super) fn cluster(dir: &DirFacts, control: &ControlData, major: u32) -> Clus
         clean: control.state.is_clean(),
         standby: dir.standby_signal,
         recovering: dir.recovery_signal && !dir.standby_signal,
+        midway: !dir.standby_signal && !dir.recovery_signal && control.state.is_archive_recovery(),
     }
 }
 
@@ -41,6 +42,7 @@ pub(super) const fn other_major(major: u32) -> ClusterFacts {
         clean: false,
         standby: false,
         recovering: false,
+        midway: false,
     }
 }
 

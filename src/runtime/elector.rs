@@ -88,9 +88,12 @@ pub(super) fn now() -> Moment {
 }
 
 impl Elector {
-    /// The machine has moved.
-    pub(super) fn set_part(&self, part: Part) {
-        if matches!(part, Part::Idle | Part::Serving { .. }) {
+    /// The machine has moved. Whether it promotes is known before the part is seen: a candidate that opens to be promoted
+    /// would stand a second time, for a term without a lease.
+    pub(super) fn set_part(&self, part: Part, promotes: bool) {
+        if promotes {
+            self.promoting.store(true, Ordering::Relaxed);
+        } else if matches!(part, Part::Idle | Part::Serving { .. }) {
             self.promoting.store(false, Ordering::Relaxed);
         }
         self.part.send_if_modified(|old| {
@@ -244,7 +247,9 @@ impl Elector {
     }
 
     /// Earns the right to open: beats that enough voters answer, or an election where a later term
-    /// than ours is known.
+    /// than ours is known, or where the term that this node leads has no timeline: opened after a promotion that was cut
+    /// short between the end of standby.signal and the first record of the new timeline, PostgreSQL writes on
+    /// the old one, beside whatever the old primary wrote there.
     pub(super) async fn acquire(&self, world: &std::sync::Arc<World>) -> Result<Earned, Reason> {
         let failed = |fault: Fault| Reason::NotElected {
             why: fault.to_string(),
@@ -259,8 +264,9 @@ impl Elector {
         })
         .await
         .map_err(failed)?;
+        let midway = world.observed().midway;
         for _ in 0..3 {
-            let leads = |v: &mut Voter| v.ballot().leads() && v.deposed().is_none();
+            let leads = move |v: &mut Voter| v.ballot().leads() && v.deposed().is_none() && !midway;
             if self.with(world, leads).await.map_err(failed)? {
                 beats::round(world, false)
                     .await

@@ -286,6 +286,7 @@ impl Machine {
         if self.holds_back(&event) {
             return;
         }
+        let elected = matches!(event, Event::Elected);
         let before = self.node.state.kind();
         let node = std::mem::replace(
             &mut self.node,
@@ -300,7 +301,12 @@ impl Machine {
         if let Some(plan) = self.node.plan {
             self.board_role(plan);
         }
-        self.world.elector.set_part(part(&self.node));
+        let promotes = self.node.is_promoting();
+        self.world.elector.set_part(part(&self.node), promotes);
+        if elected && !promotes {
+            // It closed while it was elected.
+            self.world.elector.set_promoting(false);
+        }
         if before == Kind::Open && after != Kind::Open {
             self.world.stop_sampler();
         }

@@ -111,7 +111,9 @@ pub(super) async fn demote(world: &World) -> Result<(), Fault> {
         super::survey::write_memory(world, memory).await?;
     }
     let (config, owner) = (world.config(), world.file_owner());
-    blocking(move || pg::become_candidate(&config, owner)).await
+    blocking(move || pg::become_candidate(&config, owner)).await?;
+    world.observe(|o| o.midway = false);
+    Ok(())
 }
 
 /// Follows the primary that is heard, if our walreceiver is pointed at another one or at none.

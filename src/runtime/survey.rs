@@ -88,7 +88,9 @@ pub(super) async fn survey(world: &World) -> Result<BootPlan, Fault> {
             lsn: cluster.lsn,
             members,
         };
-        world.observe(|o| o.claim = Some(claim));
+        // Data that somebody brought in have no election behind them.
+        let midway = cluster.midway && facts.memory.is_some();
+        world.observe(|o| (o.claim, o.midway) = (Some(claim), midway));
         let (id, timeline, lsn) = (cluster.system_id, cluster.timeline, cluster.lsn);
         world.show(move |status| {
             status.system_id = Some(id);

@@ -60,6 +60,8 @@ pub(super) struct World {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Observed {
     pub(super) claim: Option<crate::plan::authority::Claim>,
+    /// The data on disk are those of a promotion that did not come to its end.
+    pub(super) midway: bool,
     /// For how many looks in a row the standby did not stream.
     pub(super) not_streaming: u32,
     /// The primary that the clone is made from.

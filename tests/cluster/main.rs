@@ -26,6 +26,7 @@ mod interop_s3;
 mod mending;
 mod over_ssh;
 mod planned;
+mod promotions;
 mod refusals;
 mod rejoin;
 mod restarts;

@@ -200,7 +200,7 @@ fn a_cold_start_in_every_order_has_the_one_with_the_most_data() {
 
 /// One primary, the others its standbys, all of them voters that answer.
 #[track_caller]
-fn settled(nodes: &[&Node; 3]) {
+pub(crate) fn settled(nodes: &[&Node; 3]) {
     let primary = elected(nodes);
     for node in nodes.iter().filter(|n| n.name != primary.name) {
         standby_of(node, primary);
@@ -219,7 +219,7 @@ fn settled(nodes: &[&Node; 3]) {
 }
 
 #[track_caller]
-fn same_rows(nodes: &[&Node; 3], rows: u32) {
+pub(crate) fn same_rows(nodes: &[&Node; 3], rows: u32) {
     for node in nodes {
         node.wait_row("SELECT count(*), max(n) FROM t", &format!("{rows}|{rows}"));
     }
