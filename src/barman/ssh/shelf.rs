@@ -2,6 +2,7 @@
 //! told so, and none is ever replaced by a different one.
 
 use crate::barman::Server;
+use crate::sys;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -223,7 +224,7 @@ impl Shelf {
         let Some(found) = found else { return Ok(None) };
         let mut old = found.open().map_err(io("read", &found.path))?;
         let mut new = File::open(draft).map_err(io("read", draft))?;
-        let same = equal(&mut old, &mut new).map_err(io("compare", &found.path))?;
+        let same = sys::same(&mut old, &mut new).map_err(io("compare", &found.path))?;
         Ok(Some(same))
     }
 }
@@ -239,31 +240,6 @@ fn system_id(head: &[u8]) -> Option<u64> {
         return None;
     }
     Some(u64::from_le_bytes(head.get(24..32)?.try_into().ok()?))
-}
-
-fn equal(a: &mut impl Read, b: &mut impl Read) -> io::Result<bool> {
-    let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        let n = fill(a, &mut left)?;
-        if n != fill(b, &mut right)? || left[..n] != right[..n] {
-            return Ok(false);
-        }
-        if n < left.len() {
-            return Ok(true);
-        }
-    }
-}
-
-/// Reads until the buffer is full or the end has come.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut n = 0;
-    while n < buffer.len() {
-        match from.read(&mut buffer[n..])? {
-            0 => break,
-            more => n += more,
-        }
-    }
-    Ok(n)
 }
 
 /// A file that is not finished; gone when dropped.

@@ -1,6 +1,7 @@
 //! A WAL segment from the outside: the headers of its pages (`access/xlog_internal.h`), not the records.
 
 use crate::domain::{SystemId, Timeline, WalName};
+use crate::sys::fill;
 use std::io::{self, Read};
 
 /// `XLP_LONG_HEADER`: the first page of a segment.
@@ -150,19 +151,6 @@ const fn length(found: u64, name: &WalName) -> Wrong {
 }
 
 /// As many bytes as there are, up to the buffer's.
-fn fill(contents: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
-    while let Some(rest) = buffer.get_mut(got..).filter(|r| !r.is_empty()) {
-        match contents.read(rest) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(got)
-}
-
 fn skip(contents: &mut impl Read, bytes: u64, name: &WalName, before: u64) -> Result<(), Wrong> {
     let passed = io::copy(&mut contents.take(bytes), &mut io::sink())?;
     match passed == bytes {

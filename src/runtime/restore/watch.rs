@@ -223,19 +223,13 @@ fn hopeless(restoring: &Restoring, consistent: bool, last: Option<&Stand>) -> Re
 
 fn progress(restoring: &Restoring, now: Option<&Stand>) -> String {
     let seen = restoring.feed.seen();
-    let asked = seen.asked.as_deref().unwrap_or("the first WAL");
     if let Some((since, why)) = &seen.lost {
+        let asked = seen.asked.as_deref().unwrap_or("the first WAL");
         let waited = human_duration(since.elapsed());
         return format!("waiting for {asked} for {waited}, the source is lost: {why}");
     }
     let recipe = &restoring.recipe;
-    let (first, last) = (recipe.first.number, recipe.last.number);
-    let number = WalName::parse(asked, recipe.first.segment_size).map_or(first, |n| n.number);
-    let of = format!(
-        "segment {asked} ({} of {})",
-        number.saturating_sub(first) + 1,
-        (last + 1).saturating_sub(first).max(1)
-    );
+    let of = asked_for(seen.asked.as_deref(), &recipe.first, recipe.last.number);
     match now {
         Some(now) => format!(
             "{of}, {}, on the way to {}",
@@ -249,6 +243,20 @@ fn progress(restoring: &Restoring, now: Option<&Stand>) -> String {
     }
 }
 
+/// How far the WAL is asked for. At the end of it one more is, to find out that it is the end.
+fn asked_for(asked: Option<&str>, first: &WalName, last: u64) -> String {
+    let count = (last + 1).saturating_sub(first.number).max(1);
+    let Some(asked) = asked else {
+        return format!("no segment of {count} read yet");
+    };
+    let number = WalName::parse(asked, first.segment_size).map_or(first.number, |n| n.number);
+    let nth = number.saturating_sub(first.number) + 1;
+    match nth <= count {
+        true => format!("segment {asked} ({nth} of {count})"),
+        false => format!("all {count} segments read, {asked} asked for"),
+    }
+}
+
 /// Why the server ended before it was promoted. `Ok` when recovery can go on where it was.
 pub(in crate::runtime) async fn explain(world: &Arc<World>) -> Result<(), Fault> {
     let Some(restoring) = world.restoring() else {
@@ -257,5 +265,29 @@ pub(in crate::runtime) async fn explain(world: &Arc<World>) -> Result<(), Fault>
     match restoring.feed.seen().failure {
         Some(failure) => Err(failure),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asked_for;
+    use crate::domain::WalName;
+
+    #[test]
+    fn progress_never_counts_past_the_last_segment() {
+        let name = |n: u32| format!("00000001000000000000000{n}");
+        let first = WalName::parse(&name(6), 16 << 20).unwrap();
+        for (asked, want) in [
+            (None, "no segment of 2 read yet".to_owned()),
+            (Some(6), format!("segment {} (1 of 2)", name(6))),
+            (Some(7), format!("segment {} (2 of 2)", name(7))),
+            (
+                Some(8),
+                format!("all 2 segments read, {} asked for", name(8)),
+            ),
+        ] {
+            let asked = asked.map(name);
+            assert_eq!(asked_for(asked.as_deref(), &first, 7), want);
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::s3::layout::{WalKind, kind};
 use crate::s3::pages::Pages;
 use crate::s3::store::Label;
 use crate::s3::{S3Error, codec};
+use crate::sys;
 use bytes::Bytes;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -86,11 +87,10 @@ impl Archive {
             };
             let (path, format) = (local.path.clone(), object.format);
             let compared = blocking(move || {
-                let file = std::fs::File::open(&path)?;
-                Ok(equal(
-                    io::BufReader::new(file),
-                    codec::Decoder::new(format, &*packed),
-                ))
+                let mut file = std::fs::File::open(&path)?;
+                // What cannot be unpacked is an answer about the object, not a fault of our file.
+                let theirs = codec::Decoder::new(format, &*packed);
+                Ok(theirs.and_then(|mut theirs| sys::same(&mut file, &mut theirs)))
             });
             match compared.await.map_err(|e| read_failed(local, e))? {
                 Ok(true) => {}
@@ -311,7 +311,7 @@ fn pour(from: &mut impl Read, to: &mut impl io::Write) -> io::Result<u64> {
     let mut chunk = vec![0; 256 << 10];
     let mut copied = 0_u64;
     loop {
-        let got = fill(from, &mut chunk)?;
+        let got = sys::fill(from, &mut chunk)?;
         if got == 0 {
             return Ok(copied);
         }
@@ -369,34 +369,6 @@ fn reserved_before(path: &Path, timeline: Timeline) -> Vec<(Timeline, PathBuf)> 
             std::fs::read(path).is_ok_and(|text| super::look::is_reserved(&text))
         })
         .collect()
-}
-
-/// Whether a file is what comes out of a reader. An error is the reader's.
-fn equal(mut ours: impl Read, theirs: io::Result<impl Read>) -> io::Result<bool> {
-    let mut theirs = theirs?;
-    let (mut a, mut b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-    loop {
-        let (n, m) = (fill(&mut ours, &mut a)?, fill(&mut theirs, &mut b)?);
-        if a.get(..n) != b.get(..m) {
-            return Ok(false);
-        }
-        if n == 0 {
-            return Ok(true);
-        }
-    }
-}
-
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
-    while let Some(rest) = buffer.get_mut(got..).filter(|r| !r.is_empty()) {
-        match from.read(rest) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(got)
 }
 
 async fn blocking<T: Send + 'static>(
