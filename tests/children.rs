@@ -125,7 +125,7 @@ fn a_timeout_kills_the_whole_group_and_tells_the_last_words() {
     with_children(|children| async move {
         let spec = sh("echo so far >&2; sleep 1000 & sleep 1000");
         let failed = children
-            .run(spec, Duration::from_millis(300))
+            .run(spec, Duration::from_secs(5))
             .await
             .unwrap_err();
         assert!(failed.to_string().contains("so far"), "{failed}");

@@ -19,7 +19,7 @@ const WRITERS: u32 = 4;
 const LAST_INSERT: Duration = Duration::from_secs(30);
 /// Standbys attach to a primary within this of its opening, so what was acknowledged longer before a fault
 /// has been sent. Asynchronous replication may lose only what had not.
-const SENT: Duration = Duration::from_secs(1);
+const SENT: Duration = Duration::from_secs(2);
 
 /// A primary that was frozen has closed by then, generously: what it acknowledged on waking is reported. With
 /// synchronous replication there is no such excuse.

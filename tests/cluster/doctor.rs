@@ -36,7 +36,7 @@ fn ill(node: &Node, words: &str, ailment: &str, remedy: &str) -> Value {
 
 /// Nothing fails any more in these steps.
 #[track_caller]
-fn well(node: &Node, words: &str) -> Value {
+pub(crate) fn well(node: &Node, words: &str) -> Value {
     let mut last = Value::Null;
     eventually(&format!("doctor {words} is content"), LONG, || {
         let (code, report) = doctor(node, words);

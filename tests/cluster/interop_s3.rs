@@ -103,9 +103,8 @@ impl Both {
         serde_json::from_str(&self.pg1.sh("pgnode backup list --json").ok()).unwrap()
     }
 
-    /// The first backup's id, whether the node has made it by itself by now or not.
+    /// The id of the first backup, which the node makes by itself.
     fn first_backup(&self) -> String {
-        self.pg1.sh("pgnode backup --wait");
         eventually("the first backup", BACKUP, || {
             let done = |b: &Value| b["status"] == "DONE";
             let list = self.list();

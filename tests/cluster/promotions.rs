@@ -53,7 +53,7 @@ fn a_candidate_that_was_frozen_while_promoted_never_takes_a_row() {
     let [one, two, last] = &nodes;
     hold(one);
     let (frozen, other) = cut_short(one, [two, last]);
-    docker(["pause", &frozen.container]).ok();
+    frozen.pause();
     one.start();
     let next = [one, other];
     let new = next[held(next)];
@@ -67,8 +67,8 @@ fn a_candidate_that_was_frozen_while_promoted_never_takes_a_row() {
         frozen.name
     );
     docker(["exec", "-d", &client.container, "bash", "-c", &writer]).ok();
-    docker(["unpause", &frozen.container]).ok();
-    let written = || client.sh("cat /tmp/written").ok();
+    frozen.unpause();
+    let written = || client.sh("cat /tmp/written; true").ok();
     eventually("it takes a row, or has looked and is closed", LONG, || {
         let closed = frozen.status().is_some_and(|s| s["state"] == "fenced");
         let looked = frozen.logged("a promotion was under way");

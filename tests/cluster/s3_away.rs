@@ -39,10 +39,10 @@ fn verified(node: &Node) {
     assert!(needed.is_empty(), "{needed:?} {ran:?}");
 }
 
-/// `docker stop` with the grace period that pgnode expects where nobody has told it another one.
+/// `docker stop` with the grace period that the node was told.
 #[track_caller]
 fn stopped_in_order(c: &Cluster, node: &Node) {
-    docker(["stop", "-t", "10", &node.container]).ok();
+    node.stop();
     assert_eq!(node.ended(), 0, "{}", node.logs());
     assert_eq!(cluster_state(c, &node.name), "shut down");
     let logs = node.logs_since_start();

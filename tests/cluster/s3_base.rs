@@ -1,7 +1,7 @@
 //! Base backups in a bucket (issue 5 §3): made, read by barman-cloud, killed, given up.
 
 use crate::docker::{BACKUP, Cluster, LONG, Node, Plan, Ran, docker_with, eventually};
-use crate::s3::{Bucket, Seen};
+use crate::s3::{Bucket, Seen, backups_rest};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -45,6 +45,7 @@ fn start_as(plan: Plan<'_>, env: &[(&str, &str)]) -> Node {
     eventually("the first backup", BACKUP, || {
         (json(&node, "list")[0]["status"] == "DONE").then_some(())
     });
+    backups_rest(&node);
     node
 }
 

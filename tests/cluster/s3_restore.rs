@@ -1,7 +1,7 @@
 //! Restore from a bucket (issue 5 §3): what barman-cloud-backup and barman-cloud-wal-archive of Debian stored.
 
 use crate::docker::{BACKUP, Cluster, Node, Plan, docker, eventually, image};
-use crate::s3::{Bucket, Fault, PATH, Rule};
+use crate::s3::{Bucket, Fault, PATH, Rule, first_backup};
 
 /// A cluster without pgnode, beside barman-cli-cloud; `src` is its name in the bucket.
 pub(crate) struct Source {
@@ -551,12 +551,7 @@ fn the_doctor_looks_at_the_bucket() {
             .clone()
     };
     // The node makes its first one by itself; two are never made at once.
-    eventually("the first backup is there", BACKUP, || {
-        let keys = bucket.keys(&format!("{PATH}/main/base/"));
-        keys.iter()
-            .any(|key| key.ends_with("backup.info"))
-            .then_some(())
-    });
+    first_backup(&node);
     let (code, found) = doctor("--full");
     assert_eq!(code, 0, "{found:#}\n{}", node.logs());
     for check in [

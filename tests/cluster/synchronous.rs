@@ -164,12 +164,10 @@ fn strict_commits_wait() {
 fn no_acknowledged_row_is_lost() {
     let c = Cluster::new("synckill");
     let master = synchronous(c.master(), "false")
-        .env("PGNODE_FAILOVER_PROFILE", "fast")
         .env("REPMGR_PARTNER_NODES", "pg1,pg2,pg3")
         .open();
     let slaves = ["pg2", "pg3"].map(|name| {
         slave(&c, name, "false")
-            .env("PGNODE_FAILOVER_PROFILE", "fast")
             .env("REPMGR_PARTNER_NODES", "pg1,pg2,pg3")
             .start()
     });

@@ -50,7 +50,7 @@ fn a_witness_joins_restarts_and_comes_back_from_nothing() {
         wait_table(node, WHOLE);
         eventually("cluster show is clean", LONG, || cluster_show(node).ok());
     }
-    let show = cluster_show(&third).unwrap();
+    let show = eventually("cluster show is clean", LONG, || cluster_show(&third).ok());
     assert!(show.contains("witness") && show.contains("pg3"), "{show}");
     what_it_shows(&third, &master);
     what_it_holds(&third);

@@ -312,6 +312,10 @@ impl Plan<'_> {
         if !env.iter().any(|(n, _)| n == "BARMAN_BACKUP_SCHEDULE") {
             env.push(("BARMAN_BACKUP_SCHEDULE".into(), NEVER.into()));
         }
+        // As long as `Node::stop` waits. By itself a node expects docker's ten seconds, of which a slow disk needs more.
+        if !env.iter().any(|(n, _)| n == "PGNODE_STOP_TIMEOUT") {
+            env.push(("PGNODE_STOP_TIMEOUT".into(), "60s".into()));
+        }
         for (name, value) in &env {
             words.extend(["-e".into(), format!("{name}={value}")]);
         }
@@ -381,6 +385,18 @@ impl Node {
 
     pub(crate) fn kill(&self, signal: &str) {
         docker(["kill", "-s", signal, &self.container]).ok();
+    }
+
+    /// Freezes it. runc gives up on a container in which an exec has just begun or ended.
+    pub(crate) fn pause(&self) {
+        eventually(&format!("{} is frozen", self.name), LONG, || {
+            let ran = docker(["pause", &self.container]);
+            (ran.code == 0).then_some(())
+        });
+    }
+
+    pub(crate) fn unpause(&self) {
+        docker(["unpause", &self.container]).ok();
     }
 
     /// A field of `docker inspect`.
@@ -460,8 +476,19 @@ impl Node {
         self.try_psql(sql).ok()
     }
 
-    /// A GET at the node's HTTP port, `None` when nobody answers.
+    /// A GET at the node's HTTP port, `None` when nobody answers: of one that runs not at the first silence, which a busy
+    /// machine explains.
     pub(crate) fn get(&self, path: &str) -> Option<Page> {
+        for _ in 0..3 {
+            let page = self.ask(path);
+            if page.is_some() || !self.is_running() {
+                return page;
+            }
+        }
+        None
+    }
+
+    fn ask(&self, path: &str) -> Option<Page> {
         let address = *self.http.borrow();
         let address = match address {
             Some(address) => address,

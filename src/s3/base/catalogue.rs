@@ -38,9 +38,11 @@ pub struct Catalogue {
 /// What was found in it.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
-    /// Every backup that has a `backup.info`, whatever its status, and those of ours that failed; oldest first.
+    /// Every backup that has a `backup.info`, whatever its status, and those of ours that failed; oldest first, by when
+    /// they began: an id is local time of whoever made it, and neither a failover nor the end of summer time may turn
+    /// two around.
     pub entries: Vec<Entry>,
-    /// What has none: being made, killed, or half deleted; oldest first.
+    /// What has none: being made, killed, or half deleted.
     pub leftovers: Vec<Leftover>,
 }
 
@@ -79,9 +81,20 @@ pub struct Leftover {
     pub uploads: Vec<Unfinished>,
     /// Who makes it, or made it; not with barman-cloud's, or what is left of a delete.
     pub marker: Option<Marker>,
+    /// A key that neither barman-cloud nor we write: a barman host's catalogue, or whatever else. Never to be deleted.
+    pub foreign: Option<String>,
 }
 
 impl Entry {
+    /// When it began, milliseconds since the epoch: as it says, or else by its id, taken for UTC.
+    #[must_use]
+    pub fn begun_ms(&self) -> u64 {
+        self.backup
+            .begin_ms
+            .or_else(|| id_ms(&self.backup.id))
+            .unwrap_or(0)
+    }
+
     /// Bytes that it takes in the bucket.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -109,10 +122,20 @@ impl Leftover {
         objects.chain(self.uploads.iter().map(|u| u.begun)).max()
     }
 
+    /// When it began, milliseconds since the epoch: as its marker says, or else by its id.
+    #[must_use]
+    pub fn begun_ms(&self) -> u64 {
+        let said = self.marker.as_ref().map(|m| m.begin_ms);
+        said.or_else(|| id_ms(&self.id)).unwrap_or(0)
+    }
+
     /// Whether it is surely of nobody who still runs, seen by whoever holds the backup lock of the cluster: this node
     /// made it, and makes none now; or nothing has come to it for a day.
     #[must_use]
     pub fn is_dead(&self, node: &str, system_id: &str, now: DateTime<Utc>) -> bool {
+        if self.foreign.is_some() {
+            return false;
+        }
         let ours = |m: &Marker| m.node == node && m.system_id == system_id;
         let quiet = self.touched().is_none_or(|last| now - last > QUIET);
         self.marker.as_ref().is_some_and(ours) || quiet
@@ -130,6 +153,20 @@ impl Shelf {
     #[must_use]
     pub fn backups(&self) -> Vec<Backup> {
         self.entries.iter().map(|e| e.backup.clone()).collect()
+    }
+
+    /// Oldest first.
+    pub fn sort(&mut self) {
+        let age = |e: &Entry| (e.begun_ms(), e.backup.id.clone());
+        self.entries.sort_by_cached_key(age);
+    }
+
+    /// A directory that is not of our format, with what is strange in it: what it needs, nobody here knows.
+    #[must_use]
+    pub fn foreign(&self) -> Option<(&str, &str)> {
+        self.leftovers
+            .iter()
+            .find_map(|l| Some((l.id.as_str(), l.foreign.as_deref()?)))
     }
 
     /// The one with this id.
@@ -192,6 +229,7 @@ impl Catalogue {
                 Piece::Leftover(leftover) => shelf.leftovers.push(leftover),
             }
         }
+        shelf.sort();
         Ok(shelf)
     }
 
@@ -229,8 +267,13 @@ impl Catalogue {
                 true => self.text(&key(MARKER)).await?,
                 false => None,
             };
+            let keys = objects.iter().map(|o| &o.key);
+            let mut keys = keys.chain(uploads.iter().map(|u| &u.key));
+            let foreign =
+                keys.find(|k| !is_id(&id) || !k.strip_prefix(&key("")).is_some_and(is_known));
             return Ok(Piece::Leftover(Leftover {
                 marker: marker.and_then(|text| Marker::parse(&text)),
+                foreign: foreign.map(|key| self.store.uri(key)),
                 id,
                 objects,
                 uploads,
@@ -292,6 +335,19 @@ impl Catalogue {
 enum Piece {
     Entry(Box<Entry>),
     Leftover(Leftover),
+}
+
+/// Whether barman-cloud or we give such names, in a backup's directory.
+fn is_known(name: &str) -> bool {
+    [INFO, FAILED, MARKER, MANIFEST].contains(&name)
+        || name.starts_with("annotations/")
+        || ArchiveName::parse(name).is_some()
+}
+
+/// The moment of an id's text, taken for UTC.
+fn id_ms(id: &str) -> Option<u64> {
+    let time = chrono::NaiveDateTime::parse_from_str(id, "%Y%m%dT%H%M%S").ok()?;
+    u64::try_from(time.and_utc().timestamp_millis()).ok()
 }
 
 /// The backup that a key belongs to: the directory after `base/`.

@@ -63,6 +63,65 @@ fn a_key_belongs_to_the_directory_after_base() {
 }
 
 #[test]
+fn what_barman_cloud_and_we_store_is_known() {
+    for name in [
+        "backup.info",
+        "data.tar",
+        "data_0001.tar.gz",
+        "16385.tar.bz2",
+        "annotations/keep",
+        "pgnode_running.json",
+        "pgnode_failed.info",
+        "pgnode_manifest.jsonl",
+    ] {
+        assert!(is_known(name), "{name}");
+    }
+    for name in [
+        "data/PG_VERSION",
+        "data/",
+        "x.tar",
+        "tblspc/1/a",
+        "notes.txt",
+    ] {
+        assert!(!is_known(name), "{name}");
+    }
+}
+
+/// Made at half past two before the end of summer time, and at half past two after it; or on two nodes.
+#[test]
+fn backups_are_in_the_order_in_which_they_began() {
+    let entry = |id: &str, begin: &str| {
+        let text = format!("status=DONE\nbegin_time={begin}\n");
+        Entry {
+            backup: Backup::parse(id, "/x".into(), &text),
+            archives: Vec::new(),
+            manifest: None,
+            objects: Vec::new(),
+            lacks: Vec::new(),
+        }
+    };
+    let entries = vec![
+        entry("20261025T023000", "2026-10-25 02:30:00+02:00"),
+        entry("20261025T021500", "2026-10-25 02:15:00+01:00"),
+        entry("20261025T005900", "2026-10-25 00:59:00+00:00"),
+        entry("20261024T120000", "?"),
+    ];
+    let leftovers = Vec::new();
+    let mut shelf = Shelf { entries, leftovers };
+    shelf.sort();
+    let ids: Vec<&str> = shelf.entries.iter().map(|e| e.backup.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        [
+            "20261024T120000",
+            "20261025T023000",
+            "20261025T005900",
+            "20261025T021500"
+        ]
+    );
+}
+
+#[test]
 fn only_what_is_surely_dead_is_swept() {
     let now = DateTime::<Utc>::UNIX_EPOCH + chrono::TimeDelta::hours(48);
     let leftover = |node: Option<&str>, hours_ago: i64| Leftover {
@@ -84,6 +143,7 @@ fn only_what_is_surely_dead_is_swept() {
             timeline: 1,
             begin_ms: 0,
         }),
+        foreign: None,
     };
     let dead = |node, hours| leftover(node, hours).is_dead("pg1", "7", now);
     // Ours: we hold the lock.
@@ -92,4 +152,12 @@ fn only_what_is_surely_dead_is_swept() {
     assert!(!dead(Some("pg2"), 1) && dead(Some("pg2"), 25));
     assert!(!dead(None, 1) && dead(None, 25));
     assert!(!leftover(Some("pg1"), 1).is_dead("pg1", "8", now));
+    // A barman host's backup has no backup.info in its directory, and is silent for weeks.
+    for node in [Some("pg1"), None] {
+        let strange = Leftover {
+            foreign: Some("s3://b/main/base/x/data/PG_VERSION".into()),
+            ..leftover(node, 1000)
+        };
+        assert!(!strange.is_dead("pg1", "7", now));
+    }
 }

@@ -27,4 +27,4 @@ pub use manifest::{Line, MANIFEST, Manifest};
 pub use marker::Marker;
 pub use retention::{Needed, Policy, Verdict, judge};
 pub use server::{Primary, Where};
-pub use take::{Order, Stage, Taken, take};
+pub use take::{Order, Stage, Taken, claim, take};

@@ -2,6 +2,7 @@
 
 use crate::barman::{Backup, BackupStatus, Keep};
 use crate::domain::{Timeline, WalName};
+use std::collections::BTreeSet;
 
 /// `BARMAN_RETENTION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub enum Verdict {
     Opens,
     /// What it needs is not understood, or it is no archive: a person decides.
     Unclear,
+    /// It cannot be restored, and stands for none that can: a person decides.
+    Broken,
     /// Nobody needs it any longer.
     Obsolete,
     /// It failed, and there is a newer one that did not.
@@ -76,6 +79,7 @@ impl std::fmt::Display for Verdict {
             Self::Window => "it ended within the recovery window",
             Self::Opens => "recovery to the begin of the window starts from it",
             Self::Unclear => "what it needs is not understood",
+            Self::Broken => "it cannot be restored and does not count: `pgnode s3 verify` says why",
             Self::Obsolete => "the retention does not need it",
             Self::Failed => "it failed, and a newer one is complete",
             Self::Newest => "it failed, and nothing newer is complete",
@@ -86,9 +90,15 @@ impl std::fmt::Display for Verdict {
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// The verdict on each backup, in their order (oldest first). Kept ones do not count towards the redundancy: a
-/// standalone one has no WAL after it.
+/// standalone one has no WAL after it. `broken` are the ids of those that cannot be restored.
 #[must_use]
-pub fn judge(all: &[Backup], policy: Policy, redundancy: u32, now_ms: u64) -> Vec<Verdict> {
+pub fn judge(
+    all: &[Backup],
+    broken: &BTreeSet<String>,
+    policy: Policy,
+    redundancy: u32,
+    now_ms: u64,
+) -> Vec<Verdict> {
     let (wanted, since) = match policy {
         Policy::Redundancy(n) => (n.max(redundancy), None),
         Policy::Window { days } => {
@@ -107,8 +117,10 @@ pub fn judge(all: &[Backup], policy: Policy, redundancy: u32, now_ms: u64) -> Ve
                 false => Verdict::Newest,
             }
         } else if let Some(keep) = backup.keep {
-            complete = true;
+            complete |= !broken.contains(&backup.id);
             Verdict::Kept(keep)
+        } else if broken.contains(&backup.id) {
+            Verdict::Broken
         } else {
             complete = true;
             counted += 1;

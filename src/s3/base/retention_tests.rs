@@ -3,7 +3,8 @@ use super::*;
 const DAY: u64 = DAY_MS;
 const NOW: u64 = 100 * DAY;
 
-/// `D30`: done, ended 30 days ago; `F1` failed, `U2` not understood, `K50` kept, `S50` standalone.
+/// `D30`: done, ended 30 days ago; `B30` the same, and it cannot be restored; `F1` failed, `U2` not understood, `K50` kept,
+/// `S50` standalone.
 fn backups(words: &str) -> Vec<Backup> {
     let mut all = Vec::new();
     for (n, word) in words.split_whitespace().enumerate() {
@@ -31,9 +32,19 @@ fn backups(words: &str) -> Vec<Backup> {
     all
 }
 
+/// The ids of the `B`s.
+fn broken(words: &str) -> BTreeSet<String> {
+    let kinds = words.split_whitespace().map(|w| w.starts_with('B'));
+    let ids = backups(words).into_iter().map(|b| b.id);
+    let both = ids.zip(kinds);
+    both.filter(|(_, broken)| *broken)
+        .map(|(id, _)| id)
+        .collect()
+}
+
 /// What goes, by number.
 fn gone(words: &str, policy: Policy, least: u32) -> Vec<usize> {
-    let verdicts = judge(&backups(words), policy, least, NOW);
+    let verdicts = judge(&backups(words), &broken(words), policy, least, NOW);
     let all = verdicts.iter().enumerate();
     all.filter(|(_, v)| v.goes()).map(|(n, _)| n).collect()
 }
@@ -80,7 +91,7 @@ fn redundancy_keeps_the_newest_and_never_fewer_than_must_be_there() {
 fn a_window_keeps_what_recovery_to_its_begin_needs() {
     let week = Policy::Window { days: 7 };
     assert_eq!(gone("D20 D15 D10 D5 D1", week, 0), [0, 1]);
-    let verdicts = judge(&backups("D20 D10 D5"), week, 0, NOW);
+    let verdicts = judge(&backups("D20 D10 D5"), &BTreeSet::new(), week, 0, NOW);
     assert_eq!(
         verdicts,
         [Verdict::Obsolete, Verdict::Opens, Verdict::Window]
@@ -105,10 +116,25 @@ fn a_failed_one_goes_when_a_newer_one_is_complete() {
     assert_eq!(gone("D9 D8 F7 F6", two, 0), [] as [usize; 0]);
 }
 
+/// What cannot be restored stands for nothing that can, and is a person's to delete.
+#[test]
+fn a_broken_one_does_not_count() {
+    assert_eq!(gone("D9 B8 D7", Policy::Redundancy(2), 0), [] as [usize; 0]);
+    assert_eq!(gone("D9 D8 B7 D6", Policy::Redundancy(2), 0), [0]);
+    assert_eq!(gone("B9 D8 D7 D6", Policy::Redundancy(2), 0), [1]);
+    let week = Policy::Window { days: 7 };
+    assert_eq!(
+        gone("D20 D15 B10 D5", week, 0),
+        [0],
+        "the window opens with 15"
+    );
+    assert_eq!(gone("F9 B8", week, 0), [] as [usize; 0]);
+}
+
 /// Every catalogue of up to five backups of every kind, under every policy.
 #[test]
 fn no_retention_ever_takes_too_much() {
-    let kinds = ["D", "F", "U", "K", "S"];
+    let kinds = ["D", "F", "U", "K", "S", "B"];
     let policies = [
         Policy::Redundancy(1),
         Policy::Redundancy(2),
@@ -116,14 +142,14 @@ fn no_retention_ever_takes_too_much() {
         Policy::Window { days: 30 },
     ];
     for length in 0..=5_u32 {
-        for code in 0..5_usize.pow(length) {
+        for code in 0..6_usize.pow(length) {
             let words: Vec<String> = (0..length)
-                .map(|n| format!("{}{}", kinds[code / 5_usize.pow(n) % 5], 2 * (length - n)))
+                .map(|n| format!("{}{}", kinds[code / 6_usize.pow(n) % 6], 2 * (length - n)))
                 .collect();
             let words = words.join(" ");
-            let all = backups(&words);
+            let (all, broken) = (backups(&words), broken(&words));
             for (policy, least) in policies.iter().flat_map(|p| [(*p, 0), (*p, 2)]) {
-                let verdicts = judge(&all, policy, least, NOW);
+                let verdicts = judge(&all, &broken, policy, least, NOW);
                 assert_eq!(verdicts.len(), all.len());
                 let staying: Vec<&Backup> = all
                     .iter()
@@ -131,7 +157,8 @@ fn no_retention_ever_takes_too_much() {
                     .filter(|(_, v)| !v.goes())
                     .map(|(b, _)| b)
                     .collect();
-                let done = |b: &&&Backup| b.is_done() && b.garbled.is_empty() && b.keep.is_none();
+                let whole = |b: &Backup| b.garbled.is_empty() && !broken.contains(&b.id);
+                let done = |b: &&&Backup| b.is_done() && whole(b) && b.keep.is_none();
                 let had = all.iter().filter(|b| done(&b)).count();
                 let left = staying.iter().filter(done).count();
                 let wanted = match policy {
@@ -146,7 +173,7 @@ fn no_retention_ever_takes_too_much() {
                     if backup.keep.is_some() && backup.garbled.is_empty() && backup.is_done() {
                         assert!(!verdict.goes(), "{words}");
                     }
-                    assert!(backup.garbled.is_empty() || !verdict.goes(), "{words}");
+                    assert!(whole(backup) || !verdict.goes(), "{words}");
                 }
                 // Whatever WAL may go, no backup that stays needs it.
                 let Some(needed) = Needed::by(&staying) else {

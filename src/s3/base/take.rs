@@ -13,7 +13,7 @@ use crate::s3::S3Error;
 use crate::s3::store::{Label, Walk};
 use crate::s3::wal::{Archive as Wals, Claim};
 use bytes::Bytes;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -93,9 +93,9 @@ pub async fn take(
     stop: impl Future<Output = ()>,
 ) -> Result<Taken, S3Error> {
     let mut info = primary.describe(&order.pgdata).await?;
-    claim_archive(catalogue, &info).await?;
+    claim_of(catalogue, &info).await?;
     info.name.clone_from(&order.name);
-    let id = claim(catalogue, primary, order).await?;
+    let id = take_id(catalogue, primary, order).await?;
     let work = make(catalogue, primary, order, &id, &mut info, stage);
     let stopped = || S3Error::Unfit("the backup was stopped".to_owned());
     let ended = tokio::select! {
@@ -111,8 +111,15 @@ pub async fn take(
     }
 }
 
-/// Another cluster's place is not written to.
-async fn claim_archive(catalogue: &Catalogue, info: &Info) -> Result<(), S3Error> {
+/// Sees to it that the place is this cluster's: before anything is changed in it.
+///
+/// # Errors
+/// [`S3Error`]: it is another's, or nobody can say whose.
+pub async fn claim(catalogue: &Catalogue, primary: &Primary, pgdata: &Path) -> Result<(), S3Error> {
+    claim_of(catalogue, &primary.describe(pgdata).await?).await
+}
+
+async fn claim_of(catalogue: &Catalogue, info: &Info) -> Result<(), S3Error> {
     let archive = Wals::new(catalogue.store.clone(), catalogue.layout.server());
     let garbled = |_| S3Error::Bug(format!("{} is no system identifier", info.system_id));
     let claim = Claim {
@@ -123,7 +130,11 @@ async fn claim_archive(catalogue: &Catalogue, info: &Info) -> Result<(), S3Error
 }
 
 /// An id that nobody has, with a mark that it is ours.
-async fn claim(catalogue: &Catalogue, primary: &Primary, order: &Order) -> Result<String, S3Error> {
+async fn take_id(
+    catalogue: &Catalogue,
+    primary: &Primary,
+    order: &Order,
+) -> Result<String, S3Error> {
     loop {
         let now = chrono::Local::now();
         let id = now.format("%Y%m%dT%H%M%S").to_string();
@@ -164,7 +175,16 @@ async fn make(
     info.size = Some(copied.bytes);
     let span = (info.segment(&begin), info.segment(&end));
     wait(catalogue, primary, id, span, stage).await?;
+    primary.alive().await?;
     put(catalogue, id, INFO, info.text()).await?;
+    // The lock may have gone while the server took its time, and another may have swept what looked dead.
+    if primary.alive().await.is_err() && !is_whole(catalogue, id).await? {
+        let info = catalogue.layout.base(id, INFO);
+        catalogue.store.delete(&[info]).await?;
+        let why =
+            "the server closed while the backup's last file was stored, and its archives are gone";
+        return Err(S3Error::Unfit(why.to_owned()));
+    }
     // It is made; that it is not being made any longer is only said.
     let marker = catalogue.layout.base(id, MARKER);
     drop(catalogue.store.delete(&[marker]).await);
@@ -172,6 +192,12 @@ async fn make(
         id: id.to_owned(),
         bytes: copied.bytes,
     })
+}
+
+/// Whether every archive that it needs is there.
+async fn is_whole(catalogue: &Catalogue, id: &str) -> Result<bool, S3Error> {
+    let shelf = catalogue.finished().await?;
+    Ok(shelf.entry(id).is_some_and(super::Entry::is_sound))
 }
 
 async fn copy(

@@ -102,7 +102,7 @@ async fn with_meta(bucket: &Bucket, mut shelf: Shelf) -> Result<Shelf, S3Error> 
             lacks,
         });
     }
-    shelf.entries.sort_by(|a, b| a.backup.id.cmp(&b.backup.id));
+    shelf.sort();
     Ok(shelf)
 }
 

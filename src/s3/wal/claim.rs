@@ -90,6 +90,13 @@ impl Archive {
         if let Some(theirs) = self.claimed().await? {
             return self.compare(ours, theirs);
         }
+        if let Some(key) = self.shipped().await? {
+            return Err(S3Error::Unfit(format!(
+                "a barman host ships its catalogue to {} ({key}): archives of nodes have another layout, and each would delete \
+                 what the other keeps; set another BARMAN_CLOUD_SERVER_NAME or S3_BUCKET_URI",
+                self.uri()
+            )));
+        }
         match self.identity().await? {
             Identity::Empty => {}
             Identity::Of(cluster) if cluster == ours.cluster => {}
@@ -225,6 +232,20 @@ impl Archive {
             self.uri(),
             ours.cluster
         ))
+    }
+
+    /// What only a copy of barman's own catalogue has (`docs/shipping.md`), if the place is one.
+    async fn shipped(&self) -> Result<Option<String>, S3Error> {
+        let all = self.layout.all();
+        let bases = self.store.list(&Walk::level(self.layout.bases())).await?;
+        let files = bases.folders.iter().map(|folder| format!("{folder}data/"));
+        let known = [format!("{all}identity.json"), format!("{all}meta/")];
+        for prefix in known.into_iter().chain(files.take(TRIES)) {
+            if !self.store.is_empty(&prefix).await? {
+                return Ok(Some(self.store.uri(&prefix)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whose the archive is, by what is in it.

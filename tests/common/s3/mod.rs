@@ -370,6 +370,16 @@ pub(crate) fn first_backup(node: &Node) {
         let done = node.sh("pgnode backup list --json 2>/dev/null").out;
         done.contains("\"DONE\"").then_some(())
     });
+    backups_rest(node);
+}
+
+/// Waits until no backup holds the lock: what is DONE already is followed by the retention.
+#[track_caller]
+pub(crate) fn backups_rest(node: &Node) {
+    node.wait_row(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        "0",
+    );
 }
 
 /// Switches to a new segment, and says which one is complete now.

@@ -1,6 +1,6 @@
 //! `pgnode backup keep` and `delete`, in a bucket. What goes and what stays is told, and why, before anything is done.
 
-use super::take::wal_told;
+use super::take::{unknown, wal_told};
 use super::{Counter, fault, look};
 use crate::barman::{Backup, Keep};
 use crate::cli::backup::change::{cannot_keep, kept_words, too_few};
@@ -9,6 +9,7 @@ use crate::cli::{note, say};
 use crate::domain::{ExitCode, Fault, human_bytes};
 use crate::s3::base::{Gone, Leftover, Needed, Shelf};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 pub(super) async fn keep(
     counter: &Counter,
@@ -61,7 +62,8 @@ pub(super) async fn delete(
     }
     let all = shelf.backups();
     let backup = counter.choose(&all, wanted)?;
-    if let Some(obstacle) = cannot_delete(&all, backup, counter.kept.redundancy) {
+    let broken = counter.broken().await?;
+    if let Some(obstacle) = cannot_delete(&all, &broken, backup, counter.kept.redundancy) {
         return Err(Fault::NeedsPerson(obstacle));
     }
     perform(counter, &shelf, backup, dry_run, json).await
@@ -87,7 +89,8 @@ async fn perform(
         .map(|e| &e.backup)
         .filter(|b| b.id != backup.id)
         .collect();
-    let needed = Needed::by(&staying);
+    let foreign = shelf.foreign();
+    let needed = Needed::by(&staying).filter(|_| foreign.is_none());
     let word = if dry_run { "would delete" } else { "deleted" };
     let catalogue = &counter.catalogue;
     if !dry_run {
@@ -114,9 +117,10 @@ async fn perform(
         backup.kind(),
         human_bytes(entry.bytes())
     ));
-    say(&match &needed {
-        Some(needed) => wal_told(&gone, needed, word) + "\n",
-        None => format!("{word} no WAL: {}\n", why_none(&staying)),
+    say(&match (&needed, foreign) {
+        (Some(needed), _) => wal_told(&gone, needed, word) + "\n",
+        (None, Some((id, key))) => unknown(id, key) + "\n",
+        (None, None) => format!("{word} no WAL: {}\n", why_none(&staying)),
     });
     Ok(ExitCode::STOPPED)
 }
@@ -141,6 +145,9 @@ fn why_none(staying: &[&Backup]) -> String {
 async fn sweep(counter: &Counter, leftover: &Leftover, dry_run: bool) -> Result<ExitCode, Fault> {
     let told = look::told(&counter.catalogue, leftover).await;
     let told = told.map_err(|e| fault(&e))?;
+    if leftover.foreign.is_some() {
+        return Err(Fault::NeedsPerson(format!("{told}: not deleted")));
+    }
     if dry_run {
         say(&format!("{told}: would be removed\n"));
         return Ok(ExitCode::STOPPED);
@@ -152,7 +159,12 @@ async fn sweep(counter: &Counter, leftover: &Leftover, dry_run: bool) -> Result<
     Ok(ExitCode::STOPPED)
 }
 
-fn cannot_delete(all: &[Backup], backup: &Backup, least: u32) -> Option<String> {
+fn cannot_delete(
+    all: &[Backup],
+    broken: &BTreeSet<String>,
+    backup: &Backup,
+    least: u32,
+) -> Option<String> {
     if backup.keep.is_some() {
         return Some(format!(
             "backup {} is kept; `pgnode backup keep --release {}` first",
@@ -165,12 +177,14 @@ fn cannot_delete(all: &[Backup], backup: &Backup, least: u32) -> Option<String> 
             backup.id
         ));
     }
-    if !backup.is_done() {
+    let good = |b: &&Backup| b.is_done() && !broken.contains(&b.id);
+    if !good(&backup) {
         return None;
     }
     let left = all
         .iter()
-        .filter(|b| b.is_done() && b.id != backup.id)
+        .filter(good)
+        .filter(|b| b.id != backup.id)
         .count();
     too_few(&backup.id, left, least)
 }

@@ -53,6 +53,13 @@ pub(super) async fn list(counter: &Counter, json: bool) -> Result<ExitCode, Faul
 
 /// `20261121T031500 is not complete: 1.2 GiB in 3 objects, 40 MiB in 1 upload that was not finished; …`.
 pub(super) async fn told(catalogue: &Catalogue, leftover: &Leftover) -> Result<String, S3Error> {
+    if let Some(key) = &leftover.foreign {
+        return Ok(format!(
+            "{} is left alone: neither barman-cloud nor pgnode stores {key}, it may be a barman host's catalogue; give the \
+             cluster a place of its own with BARMAN_CLOUD_SERVER_NAME or S3_BUCKET_URI",
+            leftover.id
+        ));
+    }
     let parts = catalogue.parts_bytes(&leftover.uploads).await?;
     let who = match &leftover.marker {
         Some(marker) => format!("being made by {}, or killed", marker.node),

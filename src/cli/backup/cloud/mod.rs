@@ -12,9 +12,12 @@ use crate::cli::{note, work};
 use crate::config::Kept;
 use crate::domain::{ExitCode, Fault};
 use crate::s3::S3Error;
-use crate::s3::base::{Catalogue, Primary, Where};
+use crate::s3::base::{Catalogue, Primary, Where, claim};
+use crate::s3::source::Bucket;
 use crate::s3::store::Store;
+use crate::s3::verify as place;
 use crate::sys::{Received, Signals};
+use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 /// What a verb works with.
@@ -110,6 +113,22 @@ impl Counter {
         Primary::find(&place).await.map_err(|e| fault(&e))
     }
 
+    /// Nothing is changed in a place that is not this cluster's: what looks like a leftover there is somebody's backup.
+    async fn claim(&self, primary: &Primary) -> Result<(), Fault> {
+        let claimed = claim(&self.catalogue, primary, &self.kept.pgdata).await;
+        claimed.map_err(|e| fault(&e))
+    }
+
+    /// The ids of the backups that cannot be restored, by a look at every list.
+    async fn broken(&self) -> Result<BTreeSet<String>, Fault> {
+        let server = self.catalogue.layout.server();
+        let bucket = Bucket::new(self.catalogue.store.clone(), server);
+        let seen = place::look(&bucket).await.map_err(|e| fault(&e))?;
+        let report = place::judge(&seen);
+        let broken = report.backups.into_iter().filter(|b| b.why_not.is_some());
+        Ok(broken.map(|b| b.id).collect())
+    }
+
     /// The primary, with the lock that keeps two from changing the bucket at once.
     async fn locked(&self, what: &str) -> Result<Primary, Fault> {
         let primary = self.primary().await?.ok_or_else(|| {
@@ -119,7 +138,10 @@ impl Counter {
             ))
         })?;
         match primary.lock().await.map_err(|e| fault(&e))? {
-            None => Ok(primary),
+            None => {
+                self.claim(&primary).await?;
+                Ok(primary)
+            }
             Some(holder) => Err(Fault::Transient(format!(
                 "no {what}: a backup of {} is under way ({holder})",
                 self.kept.server

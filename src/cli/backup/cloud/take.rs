@@ -7,10 +7,12 @@ use crate::cli::status::ms;
 use crate::cli::{note, say};
 use crate::domain::{ExitCode, Fault, human_bytes};
 use crate::s3::base::{
-    Gone, Needed, Order, Policy, Primary, Shelf, Stage, Taken, judge, take as make,
+    Entry, Gone, Leftover, Needed, Order, Policy, Primary, Shelf, Stage, Taken, Verdict, judge,
+    take as make,
 };
 use crate::sys::now_ms;
 use chrono::Utc;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -50,7 +52,7 @@ pub(super) async fn take(counter: &Counter, wish: Wish) -> Result<ExitCode, Faul
     let after = counter.catalogue.read().await.map_err(|e| fault(&e))?;
     report(counter, &after, &taken, took, json).await?;
     // The backup is made: what the retention cannot do now it does next time, and says.
-    if let Err(fault) = retain(counter, &after).await {
+    if let Err(fault) = retain(counter, &after, &taken.id).await {
         note(&format!("the retention was not applied: {}", fault.why()));
     }
     Ok(ExitCode::STOPPED)
@@ -69,7 +71,10 @@ async fn ours(counter: &Counter, occasion: Occasion) -> Result<Option<Primary>, 
         }
     }
     match primary.lock().await.map_err(|e| fault(&e))? {
-        None => Ok(Some(primary)),
+        None => {
+            counter.claim(&primary).await?;
+            Ok(Some(primary))
+        }
         Some(holder) => {
             if occasion == Occasion::Due {
                 note(&format!("no backup now: one is under way ({holder})"));
@@ -81,17 +86,18 @@ async fn ours(counter: &Counter, occasion: Occasion) -> Result<Option<Primary>, 
 
 /// Whether there is no complete backup, or the newest try failed or was killed a while ago.
 fn owed(shelf: &Shelf, now_ms: u64) -> bool {
-    let done = shelf.entries.iter().rev().find(|e| e.backup.is_done());
-    let newest_done = done.map(|e| e.backup.id.as_str()).unwrap_or_default();
-    let failed = shelf.entries.iter().rev().find(|e| !e.backup.is_done());
-    let killed = shelf.leftovers.iter().rev().find(|l| l.marker.is_some());
-    let tries = [
-        failed.map(|e| (e.backup.id.as_str(), e.backup.begin_ms)),
-        killed.map(|l| (l.id.as_str(), l.marker.as_ref().map(|m| m.begin_ms))),
-    ];
-    let newest_try = tries.into_iter().flatten().max();
-    match newest_try.filter(|(id, _)| *id > newest_done) {
-        Some((_, begun)) => begun.is_none_or(|begun| begun + AGAIN_MS < now_ms),
+    let begun = |done: bool| {
+        let entries = shelf
+            .entries
+            .iter()
+            .filter(move |e| e.backup.is_done() == done);
+        entries.map(Entry::begun_ms)
+    };
+    let killed = shelf.leftovers.iter().filter(|l| l.marker.is_some());
+    let done = begun(true).max();
+    let newest_try = begun(false).chain(killed.map(Leftover::begun_ms)).max();
+    match newest_try.filter(|at| Some(*at) > done) {
+        Some(at) => at.saturating_add(AGAIN_MS) < now_ms,
         None => done.is_none(),
     }
 }
@@ -103,7 +109,9 @@ async fn sweep(counter: &Counter, primary: &Primary, shelf: &Shelf) -> Result<()
         let told = look::told(catalogue, leftover)
             .await
             .map_err(|e| fault(&e))?;
-        if leftover.is_dead(&counter.kept.node, primary.system_id(), Utc::now()) {
+        if leftover.foreign.is_some() {
+            note(&told);
+        } else if leftover.is_dead(&counter.kept.node, primary.system_id(), Utc::now()) {
             catalogue.sweep(leftover).await.map_err(|e| fault(&e))?;
             note(&format!("{told}: removed"));
         } else {
@@ -239,7 +247,7 @@ async fn report(
 }
 
 /// Deletes what the retention does not need, and says what and why.
-async fn retain(counter: &Counter, shelf: &Shelf) -> Result<(), Fault> {
+async fn retain(counter: &Counter, shelf: &Shelf, made: &str) -> Result<(), Fault> {
     let kept = &counter.kept;
     let policy = Policy::parse(&kept.retention).ok_or_else(|| {
         Fault::Config(format!(
@@ -249,8 +257,20 @@ async fn retain(counter: &Counter, shelf: &Shelf) -> Result<(), Fault> {
     })?;
     let catalogue = &counter.catalogue;
     let all = shelf.backups();
-    let verdicts = judge(&all, policy, kept.redundancy, now_ms());
-    for (entry, verdict) in shelf.entries.iter().zip(&verdicts) {
+    let judged = |broken| judge(&all, &broken, policy, kept.redundancy, now_ms());
+    let mut verdicts = judged(BTreeSet::new());
+    if verdicts.iter().any(|v| v.goes()) {
+        // Those that stay must be good for it.
+        verdicts = judged(counter.broken().await?);
+    }
+    for (entry, verdict) in shelf.entries.iter().zip(&mut verdicts) {
+        // A clock that was set back would make it the oldest.
+        if verdict.goes() && entry.backup.id == made {
+            *verdict = Verdict::Unclear;
+        }
+        if *verdict == Verdict::Broken {
+            note(&format!("backup {} stays: {verdict}", entry.backup.id));
+        }
         if verdict.goes() {
             catalogue.delete(entry).await.map_err(|e| fault(&e))?;
             note(&format!("deleted backup {}: {verdict}", entry.backup.id));
@@ -258,6 +278,10 @@ async fn retain(counter: &Counter, shelf: &Shelf) -> Result<(), Fault> {
     }
     let staying = all.iter().zip(&verdicts).filter(|(_, v)| !v.goes());
     let staying: Vec<_> = staying.map(|(b, _)| b).collect();
+    if let Some((id, key)) = shelf.foreign() {
+        note(&unknown(id, key));
+        return Ok(());
+    }
     let Some(needed) = Needed::by(&staying) else {
         let unclear: Vec<&str> = staying
             .iter()
@@ -280,6 +304,13 @@ async fn retain(counter: &Counter, shelf: &Shelf) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Why no WAL goes beside something strange.
+pub(super) fn unknown(id: &str, key: &str) -> String {
+    format!(
+        "no WAL was deleted: {id} is not of barman-cloud's format ({key}), and nobody here knows what it needs"
+    )
+}
+
 /// `deleted 12 WAL files (192 MiB): backup 2026… is the oldest that needs WAL, from 0000… on`.
 pub(super) fn wal_told(gone: &Gone, needed: &Needed, word: &str) -> String {
     format!(
@@ -295,7 +326,7 @@ pub(super) fn wal_told(gone: &Gone, needed: &Needed, word: &str) -> String {
 mod tests {
     use super::*;
     use crate::barman::Backup;
-    use crate::s3::base::{Entry, Leftover, Marker};
+    use crate::s3::base::Marker;
 
     const NOW: u64 = 1_795_000_000_000;
     const MINUTE: u64 = 60_000;
@@ -317,6 +348,7 @@ mod tests {
             id: id.to_owned(),
             objects: Vec::new(),
             uploads: Vec::new(),
+            foreign: None,
             marker: Some(Marker {
                 node: "pg1".into(),
                 system_id: "7".into(),
@@ -332,12 +364,16 @@ mod tests {
         let owed = |entries: Vec<Entry>, leftovers: Vec<Leftover>| {
             super::owed(&Shelf { entries, leftovers }, NOW)
         };
-        let done = || entry("20260101T000002", "DONE", old);
+        let done = || entry("20260101T000002", "DONE", old - MINUTE);
+        let before = old - 2 * MINUTE;
         assert!(owed(vec![], vec![]));
         assert!(!owed(vec![done()], vec![]));
         // A failure before the newest complete one is history.
         let failed = |id, at| entry(id, "FAILED", at);
-        assert!(!owed(vec![failed("20260101T000001", old), done()], vec![]));
+        assert!(!owed(
+            vec![failed("20260101T000001", before), done()],
+            vec![]
+        ));
         assert!(owed(vec![done(), failed("20260101T000003", old)], vec![]));
         // Not at once again.
         assert!(!owed(vec![failed("20260101T000003", NOW - MINUTE)], vec![]));
@@ -346,6 +382,8 @@ mod tests {
             vec![killed("20260101T000003", NOW - MINUTE)]
         ));
         assert!(owed(vec![done()], vec![killed("20260101T000003", old)]));
-        assert!(!owed(vec![done()], vec![killed("20260101T000001", old)]));
+        assert!(!owed(vec![done()], vec![killed("20260101T000001", before)]));
+        // Ids are local times: what began later may be called earlier.
+        assert!(owed(vec![failed("20260101T000001", old), done()], vec![]));
     }
 }
