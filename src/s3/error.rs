@@ -280,12 +280,15 @@ impl S3Error {
 mod tests {
     use super::*;
 
-    fn refusal(status: u16, code: &str, ahead: impl Into<Option<i64>>) -> Refusal {
+    /// Status and code, the difference; the variable, and what is said of the clock.
+    type Row<'a> = (u16, &'a str, Option<i64>, Option<&'a str>, Option<&'a str>);
+
+    fn refusal(status: u16, code: &str, ahead: Option<i64>) -> Refusal {
         Refusal {
             status,
             code: code.to_owned(),
             message: "so it is".to_owned(),
-            ahead: ahead.into(),
+            ahead,
         }
     }
 
@@ -293,8 +296,7 @@ mod tests {
     fn a_clock_that_is_too_wrong_is_named_whatever_the_servers_code_is() {
         let (clock, id, secret) = ("the clock", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY");
         let (limit, hours, days) = (15 * 60, 2 * 3600, 25 * 3600);
-        // Status and code, the difference; the variable, and what is said of the clock.
-        let table: [(u16, &str, Option<i64>, Option<&str>, Option<&str>); 17] = [
+        let table: [Row<'_>; 17] = [
             // Garage, more than a day apart.
             (
                 400,
