@@ -1,8 +1,17 @@
 //! What can go wrong with an object store.
 
-use crate::domain::{Fault, WalName};
+use crate::domain::{Fault, WalName, human_duration};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// By how many seconds clocks may differ (Amazon's limit for `RequestTimeTooSkewed`).
+const SKEW: u64 = 15 * 60;
+
+/// What is wrong, and what is not.
+const CLOCK: (&str, &str) = (
+    "the clock",
+    "this machine's and the server's differ: set it (NTP); S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY are not to blame",
+);
 
 /// What the server answered instead of doing it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +60,19 @@ impl Refusal {
         self.status == 404 && matches!(self.code.as_str(), "" | "NoSuchKey" | "NotFound")
     }
 
+    /// By how much the clocks differ, where it is too much for a signature: servers refuse that with whatever code they
+    /// have (Garage: `InvalidRequest`). Told by minutes, so that the same is said each time.
+    fn skew(&self) -> Option<String> {
+        let ahead = self.ahead.filter(|s| s.unsigned_abs() > SKEW)?;
+        if !matches!(self.status, 400 | 401 | 403) {
+            return None;
+        }
+        let minutes = (ahead.unsigned_abs() + 30) / 60;
+        let by = human_duration(Duration::from_secs(minutes * 60));
+        let word = if ahead > 0 { "ahead of" } else { "behind" };
+        Some(format!("its clock is {by} {word} ours"))
+    }
+
     /// The setting that is most likely wrong, and what to do about it.
     #[must_use]
     pub fn remedy(&self) -> Option<(&'static str, &'static str)> {
@@ -58,10 +80,6 @@ impl Refusal {
             ("InvalidAccessKeyId" | "NoSuchKeyId" | "InvalidAccessKey", _) => {
                 ("S3_ACCESS_KEY_ID", "the server does not know this key")
             }
-            ("SignatureDoesNotMatch" | "InvalidSignature", _) => (
-                "S3_SECRET_ACCESS_KEY",
-                "it is not this key's secret, or something on the way changes requests",
-            ),
             ("ExpiredToken" | "TokenRefreshRequired" | "InvalidToken", _) => (
                 "S3_SESSION_TOKEN",
                 "temporary keys have run out: give new ones",
@@ -69,10 +87,6 @@ impl Refusal {
             ("NoSuchBucket" | "InvalidBucketName", _) => {
                 ("S3_BUCKET_URI", "make the bucket first; pgnode makes none")
             }
-            ("RequestTimeTooSkewed" | "RequestExpired", _) => (
-                "the clock",
-                "this machine's and the server's differ: set it (NTP)",
-            ),
             (
                 "AuthorizationHeaderMalformed"
                 | "AuthorizationQueryParametersError"
@@ -83,16 +97,23 @@ impl Refusal {
                 "S3_ENDPOINT_URL",
                 "the bucket is at another endpoint or in another region (S3_REGION)",
             ),
-            ("AccessDenied" | "AllAccessDisabled" | "Forbidden", _) | (_, 401 | 403) => (
-                "S3_ACCESS_KEY_ID",
-                "the key may not do that in this bucket, or it is another's (S3_SECRET_ACCESS_KEY)",
-            ),
             ("EntityTooSmall" | "EntityTooLarge" | "InvalidPart", _) => {
                 ("S3_PART_SIZE", "the server takes parts of another size")
             }
             ("NotImplemented", _) => (
                 "S3_SSE or S3_TAGS",
                 "the server does not know something that is asked of it",
+            ),
+            ("RequestTimeTooSkewed" | "RequestExpired", _) => CLOCK,
+            // Those above say what else is wrong; all others may be the clock's doing, and come after it.
+            _ if self.skew().is_some() => CLOCK,
+            ("SignatureDoesNotMatch" | "InvalidSignature", _) => (
+                "S3_SECRET_ACCESS_KEY",
+                "it is not this key's secret, or something on the way changes requests",
+            ),
+            ("AccessDenied" | "AllAccessDisabled" | "Forbidden", _) | (_, 401 | 403) => (
+                "S3_ACCESS_KEY_ID",
+                "the key may not do that in this bucket, or it is another's (S3_SECRET_ACCESS_KEY)",
             ),
             _ => return None,
         })
@@ -233,6 +254,9 @@ impl S3Error {
         match self {
             Self::Setting { .. } => Fault::Config(text),
             Self::Refused { refusal, .. } => {
+                if let Some(skew) = refusal.skew() {
+                    text.push_str(&format!("; {skew}"));
+                }
                 if let Some((variable, remedy)) = refusal.remedy() {
                     text.push_str(&format!(" ({variable}: {remedy})"));
                 }
@@ -248,6 +272,136 @@ impl S3Error {
             Self::Pg(error) => error.fault(),
             Self::Catalogue(error) => error.fault(),
             Self::Bug(_) => Fault::Bug(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Status and code, the difference; the variable, and what is said of the clock.
+    type Row<'a> = (u16, &'a str, Option<i64>, Option<&'a str>, Option<&'a str>);
+
+    fn refusal(status: u16, code: &str, ahead: Option<i64>) -> Refusal {
+        Refusal {
+            status,
+            code: code.to_owned(),
+            message: "so it is".to_owned(),
+            ahead,
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_too_wrong_is_named_whatever_the_servers_code_is() {
+        let (clock, id, secret) = ("the clock", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY");
+        let (limit, hours, days) = (15 * 60, 2 * 3600, 25 * 3600);
+        let table: [Row<'_>; 17] = [
+            // Garage, more than a day apart.
+            (
+                400,
+                "InvalidRequest",
+                Some(days),
+                Some(clock),
+                Some("1 d 01 h ahead of"),
+            ),
+            (
+                400,
+                "InvalidRequest",
+                Some(-days),
+                Some(clock),
+                Some("1 d 01 h behind"),
+            ),
+            (
+                403,
+                "AccessDenied",
+                Some(hours),
+                Some(clock),
+                Some("2 h 00 m ahead of"),
+            ),
+            // Told by minutes: the next answer comes a second later.
+            (
+                403,
+                "AccessDenied",
+                Some(hours - 1),
+                Some(clock),
+                Some("2 h 00 m ahead of"),
+            ),
+            (
+                403,
+                "",
+                Some(limit + 1),
+                Some(clock),
+                Some("15 m 00 s ahead of"),
+            ),
+            (
+                403,
+                "SignatureDoesNotMatch",
+                Some(-hours),
+                Some(clock),
+                Some("behind"),
+            ),
+            (
+                403,
+                "RequestTimeTooSkewed",
+                Some(-hours),
+                Some(clock),
+                Some("behind"),
+            ),
+            // Its word is enough.
+            (403, "RequestTimeTooSkewed", None, Some(clock), None),
+            // What is within the limit is no reason.
+            (400, "InvalidRequest", Some(limit), None, None),
+            (403, "AccessDenied", Some(-limit), Some(id), None),
+            (403, "SignatureDoesNotMatch", Some(60), Some(secret), None),
+            (403, "AccessDenied", None, Some(id), None),
+            // No clock makes the server say these.
+            (
+                403,
+                "InvalidAccessKeyId",
+                Some(hours),
+                Some(id),
+                Some("2 h 00 m ahead of"),
+            ),
+            (
+                400,
+                "AuthorizationHeaderMalformed",
+                Some(hours),
+                Some("S3_REGION"),
+                Some("ahead"),
+            ),
+            (
+                404,
+                "NoSuchBucket",
+                Some(hours),
+                Some("S3_BUCKET_URI"),
+                None,
+            ),
+            (404, "NoSuchKey", Some(hours), None, None),
+            (503, "SlowDown", Some(hours), None, None),
+        ];
+        for (status, code, ahead, variable, skew) in table {
+            let refusal = refusal(status, code, ahead);
+            let row = format!("{status} {code} {ahead:?}");
+            assert_eq!(refusal.remedy().map(|r| r.0), variable, "{row}");
+            let said = S3Error::Refused {
+                what: "cannot list x".to_owned(),
+                refusal,
+            };
+            let said = said.fault().why().to_owned();
+            match skew {
+                Some(skew) => assert!(
+                    said.contains("its clock is ") && said.contains(skew) && said.contains(" ours"),
+                    "{row}: {said}"
+                ),
+                None => assert!(!said.contains("its clock is"), "{row}: {said}"),
+            }
+            let blameless = format!("{id} and {secret} are not to blame");
+            assert_eq!(
+                said.contains(&blameless),
+                variable == Some(clock),
+                "{row}: {said}"
+            );
         }
     }
 }

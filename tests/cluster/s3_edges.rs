@@ -94,7 +94,17 @@ fn a_wrong_setting_is_named_by_all_who_are_asked_and_postgres_serves() {
             "a wrong clock",
             &[("S3_ENDPOINT_URL", &url)],
             Some(skewed),
-            &["the clock", "RequestTimeTooSkewed"],
+            &["the clock", "RequestTimeTooSkewed", "2 h 00 m behind"],
+        ),
+        (
+            "a clock that is a day wrong, as Garage says it",
+            &[("S3_ENDPOINT_URL", &url)],
+            Some(Fault::Answer(400, "InvalidRequest")),
+            &[
+                "the clock",
+                "1 d 02 h behind",
+                "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY are not to blame",
+            ],
         ),
         (
             "a file with other names",
@@ -359,4 +369,82 @@ fn a_file_that_is_stored_twice_is_the_same_or_refused() {
             assert_eq!(bucket.read(key).as_ref(), Some(differs));
         }
     }
+}
+
+/// A byte that was changed on the way is no other server's file and no damage: what is there is read again before a person is
+/// told to choose between two servers, or to delete what is good.
+#[test]
+fn a_byte_that_is_wrong_on_the_way_blames_nobody_for_a_file_that_is_there() {
+    let c = Cluster::new("s3blame");
+    let bucket = Bucket::start(&c);
+    let proxy = bucket.proxy();
+    let node = bucket.cloud(Some(&proxy), "main", c.master()).open();
+    first_backup(&node);
+    let name = switch(&node);
+    let key = wal_key("main", &name);
+    let [gz, zst] = ["gz", "zst"].map(|format| format!("{key}.{format}"));
+    eventually("it is archived", LONG, || bucket.read(&zst).map(drop));
+    let packed = bucket.read(&zst).unwrap();
+    let whole = zstd::decode_all(&*packed).unwrap();
+    let mut other = whole.clone();
+    other[9000] ^= 1;
+    let pack = |plain: &[u8]| zstd::encode_all(plain, 3).unwrap();
+    // The last one has no checksum, as barman-cloud's have none.
+    let cases = [
+        ("plain", &key, whole.clone(), other.clone(), 9000),
+        ("gzip", &gz, gzip(&whole), gzip(&other), 700),
+        ("ours", &zst, packed, pack(&other), 700),
+        ("bare", &zst, pack(&whole), pack(&other), 700),
+    ];
+    node.sh("mkdir -p /tmp/run && cp -p /run/pgnode/s3.json /tmp/run && chown postgres /tmp/run")
+        .ok();
+    let push = |how: &str, path: &str| {
+        proxy.forget_seen();
+        let ran = node.sh_as("postgres", &format!("pgnode wal-push {how} {path}"));
+        (ran.code, ran.err)
+    };
+    let path = format!("/var/lib/postgresql/data/pg_wal/{name}");
+    let alone = "--run-dir /tmp/run";
+    let flip = |key: &str, place: u64| {
+        let rule = Rule::new(Fault::FlipAnswer(place));
+        proxy.fail(rule.method("GET").key(key).times(1));
+    };
+    let blames = ["two servers", "delete it"];
+    for (what, key, same, differs, place) in &cases {
+        for how in ["", alone] {
+            bucket.delete_all(&wal_key("main", &name));
+            bucket.write(key, same);
+            flip(&name, *place);
+            assert_eq!(push(how, &path), (0, String::new()), "{what} {how}");
+            assert_eq!(proxy.count("GET", &name), 2, "{what} {how}");
+            // Otherwise each time.
+            for time in 0..READS {
+                flip(&name, place + time);
+            }
+            let (code, said) = push(how, &path);
+            let found = said.contains("something on the way changes bytes");
+            assert!(code == 78 && found, "{what} {how}: {code} {said}");
+            assert!(!blames.iter().any(|b| said.contains(b)), "{what}: {said}");
+            proxy.clear();
+            // What is so is found at the first look.
+            bucket.write(key, differs);
+            let (code, said) = push(how, &path);
+            assert!(code == 78 && said.contains(blames[0]), "{what}: {said}");
+            assert_eq!(proxy.count("GET", &name), 1, "{what} {how}");
+        }
+    }
+    bucket.delete_all(&wal_key("main", &name));
+    bucket.write(&gz, &gzip(&whole)[..900]);
+    let (code, said) = push("", &path);
+    assert!(code == 78 && said.contains(blames[1]), "{said}");
+    assert_eq!(proxy.count("GET", &name), 1);
+
+    // A history, of which the packed one is a few bytes: the last of them is meant.
+    let history = "/tmp/run/00000002.history";
+    let text = "1\\t0/3000000\\tno recovery target specified\\n";
+    node.sh(&format!("printf '{text}' > {history}")).ok();
+    assert_eq!(push(alone, history), (0, String::new()));
+    flip("00000002.history", 1 << 20);
+    assert_eq!(push(alone, history), (0, String::new()));
+    assert_eq!(proxy.count("GET", "00000002.history"), 2);
 }

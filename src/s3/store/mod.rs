@@ -5,6 +5,7 @@
 
 mod body;
 mod credentials;
+mod delete;
 mod list;
 mod pace;
 mod patience;
@@ -22,14 +23,10 @@ use super::mark::{self, Mark};
 use super::pages::{LARGE, Pages};
 use crate::config::{Addressing, Credentials, Encryption, S3, Tags};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::HttpClient;
 use object_store::path::Path;
-use object_store::{
-    ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutOptions, PutPayload, RetryConfig,
-    TagSet,
-};
+use object_store::{ClientOptions, ObjectStore as _, PutOptions, PutPayload, RetryConfig, TagSet};
 use pace::Pace;
 use patience::{Patience, judge, within};
 use std::io;
@@ -290,37 +287,6 @@ impl Store {
         while let Some(chunk) = body.chunk().await? {
             into.write_all(&chunk)
                 .map_err(|e| S3Error::Bug(format!("keeping what was read: {e}")))?;
-        }
-        Ok(())
-    }
-
-    /// Deletes objects, in the order given a thousand at a time; those that are not there count as deleted.
-    ///
-    /// # Errors
-    /// The server refuses one, or does not answer for `S3_RETRY`: some may be gone then.
-    pub async fn delete(&self, keys: &[String]) -> Result<(), S3Error> {
-        for batch in keys.chunks(1000) {
-            let what = match batch {
-                [one] => format!("cannot delete {one}"),
-                many => format!("cannot delete {} objects", many.len()),
-            };
-            let mut patience = self.patience();
-            loop {
-                let work = async {
-                    if let [one] = batch {
-                        return self.inner.client.delete(&self.located(one)?).await;
-                    }
-                    let paths: Vec<_> = batch.iter().map(|key| self.located(key)).collect();
-                    let paths = futures_util::stream::iter(paths).boxed();
-                    let gone = self.inner.client.delete_stream(paths);
-                    gone.try_for_each(|_| std::future::ready(Ok(()))).await
-                };
-                match within(&what, 0, work).await {
-                    Err(S3Error::Refused { refusal, .. }) if refusal.is_missing() => break,
-                    Ok(()) => break,
-                    Err(error) => patience.again(error).await?,
-                }
-            }
         }
         Ok(())
     }

@@ -56,7 +56,9 @@ impl Store {
     ) -> Result<T, S3Error> {
         let mut patience = self.patience();
         loop {
-            match within(what, 0, self.asked(key, query)).await {
+            let request = http::Request::get("/");
+            let sent = self.send(request, key, query, HttpRequestBody::empty());
+            match within(what, 0, sent).await {
                 Ok(text) => {
                     return quick_xml::de::from_str(&text).map_err(|e| S3Error::Damaged {
                         key: what.to_owned(),
@@ -68,10 +70,13 @@ impl Store {
         }
     }
 
-    async fn asked(
+    /// A signed request with a query that is S3's own; the text of its answer.
+    pub(super) async fn send(
         &self,
+        request: http::request::Builder,
         key: Option<&str>,
         query: &[(&str, String)],
+        body: HttpRequestBody,
     ) -> object_store::Result<String> {
         let settings = self.settings();
         let failed =
@@ -90,11 +95,8 @@ impl Store {
             path.extend(self.full(key).split('/'));
         }
         url.query_pairs_mut().extend_pairs(query);
-        let mut request: HttpRequest = http::Request::builder()
-            .method("GET")
-            .uri(url.as_str())
-            .body(HttpRequestBody::empty())
-            .map_err(|e| failed(Box::new(e)))?;
+        let request = request.uri(url.as_str()).body(body);
+        let mut request: HttpRequest = request.map_err(|e| failed(Box::new(e)))?;
         let credential = self.inner.client.credentials().get_credential().await?;
         AwsAuthorizer::new(&credential, "s3", &settings.region)
             .try_authorize(&mut request, None)?;

@@ -5,10 +5,13 @@ use crate::s3::Refusal;
 use http_body_util::BodyExt as _;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService, ReqwestConnector,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// So much of an error's body is read.
+const LONGEST: usize = 64 << 10;
 
 /// Makes [`Wire`]s, and remembers the last one: whoever reads the machine's certificates twice waits twice.
 #[derive(Clone, Debug, Default)]
@@ -75,11 +78,7 @@ async fn refusal(response: HttpResponse) -> Refusal {
         .get("date")
         .and_then(|date| chrono::DateTime::parse_from_rfc2822(date.to_str().ok()?).ok())
         .map(|theirs| (theirs.to_utc() - chrono::Utc::now()).num_seconds());
-    // What the server has to say fits into a page; what does not come is left out.
-    let text = match body.collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(_) => bytes::Bytes::new(),
-    };
+    let text = beginning(body).await;
     let (code, message) = said(&String::from_utf8_lossy(&text));
     Refusal {
         status: head.status.as_u16(),
@@ -87,6 +86,20 @@ async fn refusal(response: HttpResponse) -> Refusal {
         message,
         ahead,
     }
+}
+
+/// What the server has to say fits into a page. What is more is left out, as is what does not come: whoever answers with an
+/// error need not be an S3 server, nor come to an end.
+async fn beginning(mut body: HttpResponseBody) -> Vec<u8> {
+    let mut text = Vec::new();
+    while text.len() < LONGEST
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        let chunk = frame.into_data().unwrap_or_default();
+        let room = LONGEST - text.len();
+        text.extend(chunk.iter().take(room));
+    }
+    text
 }
 
 /// S3's error document.
@@ -114,7 +127,41 @@ fn said(text: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_keyed, said};
+    use super::{LONGEST, is_keyed, refusal, said};
+    use bytes::Bytes;
+    use futures_util::StreamExt as _;
+    use http_body_util::StreamBody;
+    use object_store::client::{HttpError, HttpErrorKind, HttpResponseBody};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn a_long_error_is_not_read_to_its_end_and_a_broken_one_counts_as_far_as_it_came() {
+        let answer = |body| {
+            let mut answer = http::Response::new(body);
+            *answer.status_mut() = http::StatusCode::BAD_GATEWAY;
+            answer
+        };
+        let frame = |bytes: Bytes| Ok(hyper::body::Frame::data(bytes));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&taken);
+        let pages = futures_util::stream::iter(0..1000).map(move |_| {
+            count.fetch_add(4096, Ordering::Relaxed);
+            frame(Bytes::from_static(&[b'x'; 4096]))
+        });
+        let body = HttpResponseBody::new(StreamBody::new(pages));
+        let said = refusal(answer(body)).await;
+        assert_eq!(
+            (said.status, said.message.as_str()),
+            (502, &*"x".repeat(200))
+        );
+        assert_eq!(taken.load(Ordering::Relaxed), LONGEST);
+
+        let broken = HttpError::new(HttpErrorKind::Interrupted, std::io::Error::other("cut"));
+        let frames = [frame(Bytes::from_static(b"Bad Gateway")), Err(broken)];
+        let body = HttpResponseBody::new(StreamBody::new(futures_util::stream::iter(frames)));
+        assert_eq!(refusal(answer(body)).await.message, "Bad Gateway");
+    }
 
     #[test]
     fn a_key_of_whoever_is_seen() {

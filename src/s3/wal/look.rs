@@ -7,7 +7,6 @@ use crate::s3::layout::{WalKey, WalKind};
 use crate::s3::mark::{self, Mark};
 use crate::s3::store::Walk;
 use crate::s3::{S3Error, codec};
-use bytes::Bytes;
 use std::collections::BTreeSet;
 
 /// No history, label or anything else that is small has more bytes, packed or not.
@@ -57,46 +56,62 @@ impl Archive {
     /// # Errors
     /// [`S3Error::Damaged`]: it cannot be unpacked; else as [`crate::s3::Store::get`].
     pub async fn contents(&self, stored: &Stored, most: u64) -> Result<Option<Vec<u8>>, S3Error> {
-        // What does not get smaller gets a little larger.
-        let Some(packed) = self.whole(stored, most + most / 8 + 4096).await? else {
-            return Ok(None);
+        let format = stored.format;
+        let limit = usize::try_from(most).unwrap_or(usize::MAX);
+        let unpack = move |packed: &[u8]| {
+            let mut plain = Vec::new();
+            match codec::unpack(format, packed, limit, &mut plain) {
+                Ok(()) if codec::has_checksum(format, packed) => Seen::Sure(Ok(plain)),
+                unpacked => Seen::Doubtful(unpacked.map(|()| plain)),
+            }
         };
-        self.unpack(stored, packed, most).await.map(Some)
+        // What does not get smaller gets a little larger.
+        let seen = self
+            .certainly(stored, most + most / 8 + 4096, unpack)
+            .await?;
+        seen.transpose().map_err(|e| S3Error::Damaged {
+            key: self.store.uri(&stored.key),
+            why: unpacking(format, &e),
+        })
     }
 
-    /// An object as it is stored, of at most `most` bytes; `None`: it is gone.
+    /// What is seen in an object of at most `most` bytes, as it is stored; `None`: it is gone. What is doubtful counts only
+    /// when that was surely not done on the way: a person would be told to delete what is good.
     ///
     /// # Errors
     /// [`S3Error::Damaged`]: it comes otherwise each time; else as [`crate::s3::Store::get`].
-    async fn whole(&self, stored: &Stored, most: u64) -> Result<Option<Bytes>, S3Error> {
+    pub(super) async fn certainly<T: Send + 'static>(
+        &self,
+        stored: &Stored,
+        most: u64,
+        see: impl Fn(&[u8]) -> Seen<T> + Clone + Send + 'static,
+    ) -> Result<Option<T>, S3Error> {
         let mut reads = Reads::default();
         loop {
-            match self.whole_once(stored, most, &mut reads).await {
+            match self.seen(stored, most, see.clone(), &mut reads).await {
                 Err(error) if reads.again(&error) => {}
                 ended => return ended,
             }
         }
     }
 
-    async fn whole_once(
+    async fn seen<T: Send + 'static>(
         &self,
         stored: &Stored,
         most: u64,
+        see: impl FnOnce(&[u8]) -> Seen<T> + Send + 'static,
         reads: &mut Reads,
-    ) -> Result<Option<Bytes>, S3Error> {
+    ) -> Result<Option<T>, S3Error> {
         let Some((bytes, mark)) = self.store.read_marked(&stored.key, most).await? else {
             return Ok(None);
         };
-        let digest = match codec::has_checksum(stored.format, &bytes) {
-            true => None,
-            false => {
-                let own = bytes.clone();
-                let digest = tokio::task::spawn_blocking(move || mark::of(&own));
-                Some(digest.await.map_err(|e| S3Error::Bug(e.to_string()))?)
-            }
-        };
+        let seeing = tokio::task::spawn_blocking(move || match see(&bytes) {
+            Seen::Sure(seen) => (seen, None),
+            Seen::Doubtful(seen) => (seen, Some(mark::of(&bytes))),
+        });
+        let (seen, digest) = seeing.await.map_err(|e| S3Error::Bug(e.to_string()))?;
         self.be_certain(stored, reads, &mark, digest).await?;
-        Ok(Some(bytes))
+        Ok(Some(seen))
     }
 
     /// Whether what came is what is stored: by the server's mark and the MD5 of what came, where that is needed.
@@ -141,20 +156,6 @@ impl Archive {
             self.claimed().await?;
         }
         Ok(self.store.is_digest(mark))
-    }
-
-    async fn unpack(&self, stored: &Stored, packed: Bytes, most: u64) -> Result<Vec<u8>, S3Error> {
-        let format = stored.format;
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let unpacked = tokio::task::spawn_blocking(move || {
-            let mut plain = Vec::new();
-            codec::unpack(format, &packed, most, &mut plain).map(|()| plain)
-        });
-        let unpacked = unpacked.await.map_err(|e| S3Error::Bug(e.to_string()))?;
-        unpacked.map_err(|e| S3Error::Damaged {
-            key: self.store.uri(&stored.key),
-            why: unpacking(format, &e),
-        })
     }
 
     /// The histories of timelines after this one, oldest first. Numbers that are only reserved are left out.
@@ -245,6 +246,15 @@ impl Archive {
         wanted.retain(|name| !there.contains(&name.to_string()));
         Ok(wanted)
     }
+}
+
+/// What is seen in what came of an object.
+#[derive(Debug)]
+pub(super) enum Seen<T> {
+    /// No byte that was changed on the way could make it look so.
+    Sure(T),
+    /// One could.
+    Doubtful(T),
 }
 
 /// The reads of one object so far.

@@ -346,9 +346,14 @@ fn refusal(status: u16, code: &str, path: &str, head: bool) -> Answer {
     answer
         .headers_mut()
         .insert("content-type", HeaderValue::from_static("application/xml"));
-    if code == "RequestTimeTooSkewed" {
-        // What such a server's clock says.
-        let theirs = chrono::Utc::now() - chrono::TimeDelta::hours(2);
+    // What such a server's clock says: Amazon's, and Garage's.
+    let behind = match code {
+        "RequestTimeTooSkewed" => Some(chrono::TimeDelta::hours(2)),
+        "InvalidRequest" => Some(chrono::TimeDelta::minutes(26 * 60 + 30)),
+        _ => None,
+    };
+    if let Some(behind) = behind {
+        let theirs = chrono::Utc::now() - behind;
         let date = theirs.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         answer.headers_mut().insert("date", date.parse().unwrap());
     }

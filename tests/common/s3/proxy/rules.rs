@@ -8,7 +8,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     /// An answer of the proxy's own with S3's XML: `Answer(503, "SlowDown")`, `(403, "ExpiredToken")`,
-    /// `(403, "RequestTimeTooSkewed")`, `(500, "InternalError")`. The server never hears of the request.
+    /// `(403, "RequestTimeTooSkewed")` with a clock two hours behind, `(400, "InvalidRequest")` with one that is a day behind,
+    /// `(500, "InternalError")`. The server never hears of the request.
     Answer(u16, &'static str),
     /// The request is taken, body and all, and never answered; the server never hears of it.
     Deaf,
