@@ -24,8 +24,6 @@ const PACE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A backup takes what it takes.
 const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Amazon refuses requests beyond it (RequestTimeTooSkewed).
-const SKEW: i64 = 15 * 60;
 /// What was touched since may be a backup that is being made.
 const RECENT: Duration = Duration::from_secs(24 * 3600);
 /// Sentences that are shown; `pgnode s3 verify` has all.
@@ -210,11 +208,8 @@ fn refused(refusal: &Refusal, tried: &str) -> Finding {
     );
     let (variable, remedy) = refusal.remedy().unwrap_or(general);
     let mut seen = format!("the S3 server says {refusal}");
-    if let Some(ahead) = refusal.ahead.filter(|s| s.abs() >= SKEW) {
-        let word = if ahead > 0 { "ahead of" } else { "behind" };
-        let seconds = Duration::from_secs(ahead.unsigned_abs());
-        let skew = human_duration(seconds);
-        seen.push_str(&format!("; its clock is {skew} {word} ours"));
+    if let Some(skew) = refusal.skew() {
+        seen.push_str(&format!("; {skew}"));
     }
     let words = [("variable", variable), ("remedy", remedy)];
     Finding::of(&a::BUCKET_REFUSES, tried, &seen, &words)

@@ -62,7 +62,8 @@ impl Refusal {
 
     /// By how much the clocks differ, where it is too much for a signature: servers refuse that with whatever code they
     /// have (Garage: `InvalidRequest`). Told by minutes, so that the same is said each time.
-    fn skew(&self) -> Option<String> {
+    #[must_use]
+    pub fn skew(&self) -> Option<String> {
         let ahead = self.ahead.filter(|s| s.unsigned_abs() > SKEW)?;
         if !matches!(self.status, 400 | 401 | 403) {
             return None;

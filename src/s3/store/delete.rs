@@ -4,6 +4,8 @@
 use super::Store;
 use super::patience::within;
 use crate::s3::{Refusal, S3Error};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use object_store::ObjectStoreExt as _;
@@ -88,7 +90,7 @@ impl Store {
         let request = http::Request::post("/")
             .header("content-type", "application/xml")
             // Amazon asks for it, and so do others.
-            .header("content-md5", base64(&Md5::digest(&body)));
+            .header("content-md5", STANDARD.encode(Md5::digest(&body)));
         let query = [("delete", String::new())];
         let sent = self.send(request, None, &query, body.into());
         let text = within(&what, 0, sent).await?;
@@ -187,22 +189,6 @@ fn within_answer(code: String, message: String) -> Refusal {
         message,
         ahead: None,
     }
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let byte = |n: usize| u32::from(group.get(n).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for n in 0..4 {
-            let digit = DIGITS.get((bits >> (18 - 6 * n) & 63) as usize);
-            let shown = digit.filter(|_| n <= group.len());
-            text.push(shown.map_or('=', |d| char::from(*d)));
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
 use super::super::Store;
-use super::base64;
 use crate::config::{Addressing, Codec, Credentials, Encryption, Format, S3, Secret};
 use crate::domain::Fault;
 use crate::s3::S3Error;
@@ -166,19 +165,4 @@ async fn only_the_servers_word_for_a_key_says_that_it_is_gone() {
         let said = said(&store, names).await;
         assert!(said.contains(want), "{names:?} {answers:?}: {said}");
     }
-}
-
-#[test]
-fn base64_is_as_the_rfc_has_it() {
-    let table = [
-        ("", ""),
-        ("f", "Zg=="),
-        ("fo", "Zm8="),
-        ("foo", "Zm9v"),
-        ("foob", "Zm9vYg=="),
-    ];
-    for (plain, coded) in table {
-        assert_eq!(base64(plain.as_bytes()), coded);
-    }
-    assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
 }
