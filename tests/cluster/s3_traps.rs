@@ -247,7 +247,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn the_neighbours_of_a_segment_are_not_taken_for_it() {
     let c = Cluster::new("s3beside");
     let bucket = Bucket::start(&c);
-    let node = bucket.cloud(None, "main", c.master()).open();
+    let proxy = bucket.proxy();
+    let node = bucket.cloud(Some(&proxy), "main", c.master()).open();
     first_backup(&node);
     let name = switch(&node);
     let key = wal_key("main", &name);
@@ -276,8 +277,12 @@ fn the_neighbours_of_a_segment_are_not_taken_for_it() {
         &gzip(label.as_bytes()),
     );
     for how in hows {
+        proxy.forget_seen();
         assert_eq!(fetch(how, &name), well, "{how}");
         assert_eq!(sum(GOT), right, "{how}");
+        // It is not even read.
+        let read = proxy.count("GET", ".00000028.backup");
+        assert_eq!(read, 0, "{how}: {:#?}", proxy.seen());
         assert_eq!(fetch(how, &format!("{name}.00000028.backup")), well);
         assert_eq!(node.sh(&format!("cat {GOT}")).ok(), label.trim_end());
     }
