@@ -41,6 +41,7 @@ mod s3_rig;
 mod s3_rivals;
 mod s3_ship;
 mod s3_tablespaces;
+mod s3_traps;
 mod s3_wal;
 mod secrets;
 mod synchronous;

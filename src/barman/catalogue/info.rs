@@ -3,7 +3,7 @@
 
 use super::literal;
 use crate::domain::{Lsn, SystemId, Timeline, WalName};
-use chrono::{DateTime, Local, NaiveDateTime, Utc};
+use chrono::{DateTime, Local, NaiveDateTime, TimeZone, Utc};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -298,10 +298,15 @@ fn ids(text: &str) -> Option<Vec<String>> {
 
 /// One without a zone is the host's local time, as barman takes it.
 fn time(text: &str) -> Option<u64> {
+    time_in(text, &Local)
+}
+
+/// The same on a host in that zone.
+fn time_in(text: &str, zone: &impl TimeZone) -> Option<u64> {
     let zoned = text.parse::<DateTime<Utc>>().ok().or_else(|| {
         let naive: NaiveDateTime =
             NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
-        let local = naive.and_local_timezone(Local).earliest()?;
+        let local = naive.and_local_timezone(zone.clone()).earliest()?;
         Some(local.with_timezone(&Utc))
     })?;
     u64::try_from(zoned.timestamp_millis()).ok()

@@ -135,3 +135,63 @@ fn only_what_barman_would_have_made_is_an_id() {
         assert!(!is_id(text), "{text}");
     }
 }
+
+#[test]
+fn a_time_without_a_zone_is_the_hosts_own() {
+    let zone = |hours: i32| chrono::FixedOffset::east_opt(hours * 3600).unwrap();
+    let noon = 1_795_262_400_500;
+    let naive = "2026-11-21 12:00:00.500000";
+    for (hours, ms) in [(0, noon), (2, noon - 7_200_000), (-5, noon + 18_000_000)] {
+        assert_eq!(time_in(naive, &zone(hours)), Some(ms), "{hours}");
+        // With one it is the same everywhere.
+        for zoned in [
+            "2026-11-21 12:00:00.500000+00:00",
+            "2026-11-21 14:00:00.500000+02:00",
+        ] {
+            assert_eq!(time_in(zoned, &zone(hours)), Some(noon), "{zoned} {hours}");
+        }
+        assert_eq!(time_in("2026-11-21 25:00:00", &zone(hours)), None);
+    }
+    // barman leaves the fraction out where it is zero.
+    assert_eq!(time_in("2026-11-21 12:00:00", &zone(0)), Some(noon - 500));
+    assert_eq!(time(naive), time_in(naive, &Local));
+}
+
+/// The hour that a clock goes through twice, and the one that it leaves out.
+#[test]
+fn an_hour_that_is_there_twice_is_the_first_of_them() {
+    #[derive(Clone)]
+    struct Autumn;
+    impl TimeZone for Autumn {
+        type Offset = chrono::FixedOffset;
+        fn from_offset(_: &Self::Offset) -> Self {
+            Self
+        }
+        fn offset_from_local_date(
+            &self,
+            _: &chrono::NaiveDate,
+        ) -> chrono::MappedLocalTime<Self::Offset> {
+            chrono::MappedLocalTime::None
+        }
+        fn offset_from_local_datetime(
+            &self,
+            at: &NaiveDateTime,
+        ) -> chrono::MappedLocalTime<Self::Offset> {
+            let east = |hours: i32| chrono::FixedOffset::east_opt(hours * 3600).unwrap();
+            match at.format("%H").to_string().as_str() {
+                "02" => chrono::MappedLocalTime::Ambiguous(east(2), east(1)),
+                _ => chrono::MappedLocalTime::None,
+            }
+        }
+        fn offset_from_utc_date(&self, _: &chrono::NaiveDate) -> Self::Offset {
+            chrono::FixedOffset::east_opt(0).unwrap()
+        }
+        fn offset_from_utc_datetime(&self, _: &NaiveDateTime) -> Self::Offset {
+            chrono::FixedOffset::east_opt(0).unwrap()
+        }
+    }
+    let first = "2026-10-25T00:30:00Z".parse::<DateTime<Utc>>().unwrap();
+    let first = u64::try_from(first.timestamp_millis()).unwrap();
+    assert_eq!(time_in("2026-10-25 02:30:00", &Autumn), Some(first));
+    assert_eq!(time_in("2026-10-25 05:30:00", &Autumn), None);
+}

@@ -252,6 +252,24 @@ fn tablespaces_have_archives_of_their_own_and_come_first() {
 }
 
 #[test]
+fn wal_that_lies_elsewhere_is_not_copied() {
+    let tmp = data();
+    let wal = tempfile::tempdir().unwrap();
+    std::fs::write(wal.path().join("000000010000000000000001"), "wal").unwrap();
+    std::fs::remove_dir(tmp.path().join("pg_wal")).unwrap();
+    symlink(wal.path(), tmp.path().join("pg_wal")).unwrap();
+    let objects = copy(plan(tmp.path(), Format::None));
+    let names = names(&objects["data.tar"]);
+    assert!(
+        !names
+            .iter()
+            .any(|n| n.contains("pg_wal") || n.contains("0000000")),
+        "{names:?}"
+    );
+    assert_eq!(names.last().map(String::as_str), Some("backup_label"));
+}
+
+#[test]
 fn a_file_keeps_the_size_it_had_whatever_postgres_does_to_it() {
     let tmp = tempfile::tempdir().unwrap();
     let path = tmp.path().join("f");

@@ -268,6 +268,21 @@ mod tests {
         );
     }
 
+    /// barman has no member for it then, and its restore makes the directory; ours too.
+    #[test]
+    fn wal_that_lies_elsewhere_is_not_walked() {
+        let wal = make(&["000000010000000000000001", "archive_status/x.done"]);
+        let tmp = make(&["PG_VERSION", "base/1/1249"]);
+        std::os::unix::fs::symlink(wal.path(), tmp.path().join("pg_wal")).unwrap();
+        let tree = Tree::Data {
+            without: BTreeSet::new(),
+        };
+        assert_eq!(
+            names(&tree, tmp.path()),
+            [".", "./PG_VERSION", "base", "base/1", "base/1/1249"]
+        );
+    }
+
     #[test]
     fn of_a_tablespace_only_this_versions_directory_counts() {
         let tmp = make(&[

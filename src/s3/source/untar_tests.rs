@@ -109,6 +109,21 @@ fn a_tar_becomes_a_data_directory() {
     }
 }
 
+/// barman-cloud and we have no member for a `pg_wal` that was a link.
+#[test]
+fn a_tar_without_the_directory_of_the_wal_becomes_one_with_it() {
+    let tar = Tar::new()
+        .dir(".")
+        .file("./PG_VERSION", b"17\n")
+        .dir("base")
+        .dir("global")
+        .file("global/pg_control", &[7; 8192])
+        .file("backup_label", LABEL);
+    let tmp = unpacked(&[tar.done()]).unwrap();
+    let made = std::fs::symlink_metadata(tmp.path().join("pg_wal")).unwrap();
+    assert!(made.is_dir());
+}
+
 #[test]
 fn parts_are_tars_of_their_own_and_belong_together() {
     let first = Tar::new()

@@ -299,6 +299,71 @@ struct Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{
+        Addressing, Codec, Credentials, Encryption, Format, LEAST_PART, S3, Secret,
+    };
+    use std::time::Duration;
+
+    fn store(part_size: u64) -> Store {
+        let codec = Codec {
+            format: Format::None,
+            level: None,
+        };
+        let settings = S3 {
+            endpoint: Some("http://s3:3900".into()),
+            bucket: "b".into(),
+            prefix: String::new(),
+            region: "r".into(),
+            credentials: Credentials::Keys {
+                id: "id".into(),
+                secret: Secret::new("secret".into()),
+                token: None,
+            },
+            addressing: Addressing::Path,
+            ca_bundle: None,
+            encryption: Encryption::Bucket,
+            tags: Vec::new(),
+            history_tags: None,
+            max_parallel: 1,
+            part_size,
+            wal_codec: codec,
+            base_codec: codec,
+            bandwidth: None,
+            retry: Duration::ZERO,
+        };
+        Store::open(&settings).unwrap()
+    }
+
+    /// Amazon's limits: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
+    #[test]
+    fn no_file_needs_more_parts_than_an_upload_may_have() {
+        const MIB: u64 = 1 << 20;
+        const LARGEST: u64 = 5 << 40;
+        for setting in [
+            LEAST_PART,
+            LEAST_PART + 1,
+            16 * MIB,
+            600 * MIB,
+            LARGEST_PART,
+        ] {
+            let store = store(setting);
+            let edges = [setting, setting * 9_000, setting * 10_000, LARGEST];
+            let powers = (0..=42).map(|n| 1 << n);
+            let sizes = edges.into_iter().chain(powers);
+            let sizes = sizes.flat_map(|n| [n.saturating_sub(1), n, n + 1]);
+            for whole in sizes.filter(|n| *n <= LARGEST) {
+                let part = store.part_size(whole);
+                // A file may grow by a tenth while it is sent.
+                let grown = (whole + whole / 10).min(LARGEST);
+                assert!(grown.div_ceil(part) <= 10_000, "{whole} by {part}");
+                assert!((5 * MIB..=5 << 30).contains(&part), "{whole} by {part}");
+                assert!(part >= setting, "{whole} by {part}, not {setting}");
+                if whole <= setting * 9_000 {
+                    assert_eq!(part, setting, "{whole}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_servers_lists_are_read() {
