@@ -1,6 +1,7 @@
 //! The loop of a barman host: events into its machine (`fsm::host`), actions out. It owns the timers
 //! and the board, as the node's loop does; keepers and crond are services beside it.
 
+mod bucket;
 mod files;
 mod keeper;
 mod look;

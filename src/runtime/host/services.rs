@@ -31,7 +31,18 @@ impl Services {
                 refreshed.clone(),
             ));
         }
-        tokio::spawn(super::shipping::watch(world.clone(), stopped.clone()));
+        let (show, shown) = watch::channel(None);
+        tokio::spawn(super::bucket::look(
+            world.clone(),
+            show,
+            stopped.clone(),
+            refreshed,
+        ));
+        tokio::spawn(super::shipping::watch(
+            world.clone(),
+            shown,
+            stopped.clone(),
+        ));
         tokio::spawn(crond(world.clone(), stopped));
         Self { stop, refresh }
     }

@@ -29,11 +29,16 @@ pub(in crate::runtime) async fn keep_settings(world: &World) -> Result<(), Fault
 
 /// Shows what the runs came to and what is in the queue: they are processes of cron's and of persons, and leave it in
 /// files.
-pub(super) async fn watch(world: Arc<World>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn watch(
+    world: Arc<World>,
+    first_look: super::bucket::Shown,
+    mut stop: watch::Receiver<bool>,
+) {
     while !*stop.borrow() {
         let config = world.config();
         let seen = blocking(move || Ok(look(&config))).await;
-        let shown = seen.unwrap_or_default();
+        let failed = first_look.borrow().clone();
+        let shown = with(seen.unwrap_or_default(), failed.as_ref());
         world.show(move |status| {
             if let Some(host) = &mut status.host {
                 host.shipping = shown;
@@ -44,6 +49,14 @@ pub(super) async fn watch(world: Arc<World>, mut stop: watch::Receiver<bool>) {
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+}
+
+/// The bucket does not answer: every cluster's way into it begins with that.
+fn with(mut views: Vec<ShippingView>, failed: Option<&ShippingRun>) -> Vec<ShippingView> {
+    for view in &mut views {
+        view.runs.splice(0..0, failed.cloned());
+    }
+    views
 }
 
 fn look(config: &Config) -> Vec<ShippingView> {
@@ -90,4 +103,32 @@ fn look(config: &Config) -> Vec<ShippingView> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_that_does_not_answer_is_shown_for_every_cluster_until_it_does() {
+        let view = |name: &str| ShippingView {
+            name: name.into(),
+            runs: vec![ShippingRun {
+                kind: "wal".into(),
+                ..ShippingRun::default()
+            }],
+            ..ShippingView::default()
+        };
+        let views = vec![view("a"), view("b")];
+        assert_eq!(with(views.clone(), None), views);
+        let failed = ShippingRun {
+            kind: "look".into(),
+            error: Some("no route".into()),
+            ..ShippingRun::default()
+        };
+        for shown in with(views, Some(&failed)) {
+            assert_eq!(shown.runs.first(), Some(&failed));
+            assert_eq!(shown.runs.len(), 2);
+        }
+    }
 }

@@ -39,13 +39,22 @@ impl Ship {
     /// It is not complete, or no longer there; [`S3Error::Lacks`]: nobody has WAL that it needs, and nothing of it is sent;
     /// the server refuses or does not answer.
     pub async fn ship(&self, id: &str, extra: impl FnMut(Object)) -> Result<(), S3Error> {
+        if !self.order.dry_run {
+            self.sender.recall(&self.files_of(id)).await?;
+        }
+        self.bring(id, extra).await
+    }
+
+    fn files_of(&self, id: &str) -> String {
+        self.key(&format!("base/{id}/"))
+    }
+
+    /// As [`Ship::ship`], by a run that has recalled what earlier ones have begun.
+    pub(super) async fn bring(&self, id: &str, extra: impl FnMut(Object)) -> Result<(), S3Error> {
         let backup = self.done(id).await?;
         // Before much is sent that nobody could restore.
         self.must_have_wals(&backup, At::Either).await?;
-        let prefix = self.key(&format!("base/{id}/"));
-        if !self.order.dry_run {
-            self.sender.recall(&prefix).await?;
-        }
+        let prefix = self.files_of(id);
         let range = Range {
             root: backup.dir.clone(),
             prefix,

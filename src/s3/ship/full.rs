@@ -15,6 +15,10 @@ pub struct Swept {
     pub backups: Vec<String>,
     /// Files of the archive.
     pub wals: u64,
+    /// Uploads that were begun and never finished.
+    pub uploads: u64,
+    /// What the bucket kept of them.
+    pub upload_bytes: u64,
     /// Why nothing may be deleted.
     pub refused: Option<String>,
 }
@@ -30,10 +34,12 @@ impl Ship {
     /// and the archive are there then. In all cases nothing was deleted.
     pub async fn full(&self) -> Result<Swept, S3Error> {
         let claimed = self.claim().await?;
+        // All of them, wherever: a run of this kind is the only one that sends anything.
+        self.sender.recall(&self.layout.all()).await?;
         let mut extra: Vec<Object> = Vec::new();
         let mut lacks = None;
         for backup in self.backups().await?.iter().filter(|b| b.is_done()) {
-            match self.ship(&backup.id, |object| extra.push(object)).await {
+            match self.bring(&backup.id, |object| extra.push(object)).await {
                 Err(error @ S3Error::Lacks { .. }) => {
                     let why = crate::domain::Fault::chain(&error);
                     (self.ear)(Act::Failed { why });
@@ -101,11 +107,38 @@ impl Ship {
         let extra = extra.into_iter().map(|o| (o.key, o.size));
         self.delete(extra.collect()).await?;
         let wals = self.sweep_wals(&needs).await?;
+        let (uploads, upload_bytes) = self.sweep_uploads().await?;
         Ok(Swept {
             backups: doomed.iter().map(|s| s.id.clone()).collect(),
             wals,
+            uploads,
+            upload_bytes,
             refused: None,
         })
+    }
+
+    /// What killed runs had begun and this one did not go on with: of files that are there by now, or that barman has
+    /// deleted since. LIST does not show it, and it costs what its parts cost.
+    async fn sweep_uploads(&self) -> Result<(u64, u64), S3Error> {
+        let (mut count, mut all) = (0, 0);
+        for upload in self.sender.abandoned() {
+            let parts = match self.store().parts(&upload).await {
+                Ok(parts) => parts,
+                // It ended meanwhile.
+                Err(S3Error::Refused { refusal, .. }) if refusal.status == 404 => continue,
+                Err(error) => return Err(error),
+            };
+            let bytes = parts.iter().map(|p| p.size).sum::<u64>();
+            let key = format!("{}?uploadId={}", upload.key, upload.id);
+            (self.ear)(Act::Delete { key, bytes });
+            count += 1;
+            all += bytes;
+            if !self.order.dry_run {
+                self.store().discard(&upload).await?;
+                add(&self.tally.deleted, 1);
+            }
+        }
+        Ok((count, all))
     }
 
     /// How many segments and such the archive here has; a few are enough to know.
@@ -160,15 +193,9 @@ impl Ship {
             self.delete(keys.collect()).await?;
             more = page.more;
             if more.is_none() {
-                break;
+                return Ok(());
             }
         }
-        if !self.order.dry_run {
-            for upload in self.store().unfinished(&walk.prefix).await? {
-                self.store().discard(&upload).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn sweep_wals(&self, needs: &Needs) -> Result<u64, S3Error> {

@@ -23,8 +23,9 @@ impl Ship {
     /// Whose the place is: an `identity.json`, or what a backup there says; `None` for an empty place.
     ///
     /// # Errors
-    /// The server refuses or does not answer; the place is not empty and nobody's.
+    /// The server refuses or does not answer; the place is not empty and nobody's; nodes archive there by themselves.
     pub(super) async fn theirs(&self) -> Result<Option<SystemId>, S3Error> {
+        self.must_be_ours_to_ship_to().await?;
         let key = self.key(FILE);
         if let Some(text) = self.store().read(&key, MOST).await? {
             let unreadable = || S3Error::Unfit(format!("{} is unreadable", self.store().uri(&key)));

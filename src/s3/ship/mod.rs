@@ -5,10 +5,12 @@
 //! consistent, its metadata last; when it is deleted they go first.
 
 mod base;
+mod begun;
 mod doom;
 mod full;
 mod identity;
 mod merge;
+mod place;
 mod queue;
 mod record;
 mod send;
@@ -57,9 +59,9 @@ pub enum Act {
         /// Its size.
         bytes: u64,
     },
-    /// An object is deleted.
+    /// An object is deleted, or an upload that was begun and never finished.
     Delete {
-        /// Its key.
+        /// Its key; of an upload with `?uploadId=…`, as S3 calls it: an object of the same key is another thing.
         key: String,
         /// Its size.
         bytes: u64,
@@ -223,6 +225,7 @@ impl Ship {
             bytes: found.size,
         });
         if self.order.dry_run {
+            self.sender.pretend(key, found);
             return Ok(());
         }
         self.sender.send(key, found).await

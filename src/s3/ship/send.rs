@@ -1,6 +1,7 @@
 //! One file into the bucket: whole where it is small, in parts where it is not, and what a killed run has sent of it
 //! is not sent again. A file that changes while it is read is read again.
 
+use super::begun::Begun;
 use super::walk::{Found, What};
 use crate::s3::pages::{LARGE, Pages};
 use crate::s3::store::{Label, Part, Unfinished, Upload};
@@ -31,7 +32,7 @@ pub struct Tally {
     pub resumed: AtomicU64,
     /// Objects that were there already.
     pub same: AtomicU64,
-    /// Objects deleted.
+    /// Objects deleted, and unfinished uploads.
     pub deleted: AtomicU64,
 }
 
@@ -47,8 +48,8 @@ pub(super) struct Sender {
     budget: Arc<Semaphore>,
     most: u32,
     tally: Arc<Tally>,
-    /// Uploads that earlier runs have begun, by key.
-    begun: Mutex<HashMap<String, Vec<Unfinished>>>,
+    /// Uploads that earlier runs have begun.
+    begun: Mutex<Begun>,
 }
 
 /// What tells one state of a file from another.
@@ -103,7 +104,7 @@ impl Sender {
             budget: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1 << 28))),
             most,
             tally,
-            begun: Mutex::new(HashMap::new()),
+            begun: Mutex::default(),
         }
     }
 
@@ -123,12 +124,24 @@ impl Sender {
     /// As [`Store::unfinished`].
     pub(super) async fn recall(&self, prefix: &str) -> Result<(), S3Error> {
         let found = self.store.unfinished(prefix).await?;
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.clear();
-        for upload in found {
-            begun.entry(upload.key.clone()).or_default().push(upload);
-        }
+        self.begun(|begun| begun.found(prefix, found));
         Ok(())
+    }
+
+    /// What earlier runs have begun and nobody has taken up: asked when all is sent.
+    pub(super) fn abandoned(&self) -> Vec<Unfinished> {
+        self.begun(Begun::rest)
+    }
+
+    /// Sends nothing; what would be taken up is not abandoned.
+    pub(super) fn pretend(&self, key: &str, found: &Found) {
+        if found.what == What::File && found.size > self.store.settings().part_size {
+            self.begun(|begun| begun.newest(key));
+        }
+    }
+
+    fn begun<T>(&self, work: impl FnOnce(&mut Begun) -> T) -> T {
+        work(&mut self.begun.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
@@ -215,7 +228,7 @@ impl Sender {
         stamp: Stamp,
         label: Label,
     ) -> Result<Stamp, S3Error> {
-        let (upload, had, surplus) = self.taken_up(key, label).await?;
+        let (upload, had) = self.taken_up(key, label).await?;
         let size = self.store.part_size(stamp.size);
         let count = usize::try_from(stamp.size.div_ceil(size)).unwrap_or(usize::MAX);
         let file = blocking("read", path, |path| File::open(path)).await?;
@@ -248,8 +261,9 @@ impl Sender {
             return Ok(after);
         }
         upload.finish(parts).await?;
-        for other in surplus {
+        for other in self.begun(|begun| begun.others(key)) {
             self.store.discard(&other).await?;
+            add(&self.tally.deleted, 1);
         }
         add(&self.tally.sent, 1);
         Ok(after)
@@ -260,24 +274,19 @@ impl Sender {
         &self,
         key: &str,
         label: Label,
-    ) -> Result<(Upload, HashMap<usize, Part>, Vec<Unfinished>), S3Error> {
-        let mut begun = {
-            let mut all = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-            all.remove(key).unwrap_or_default()
-        };
-        begun.sort_unstable_by_key(|u| u.begun);
-        while let Some(newest) = begun.pop() {
+    ) -> Result<(Upload, HashMap<usize, Part>), S3Error> {
+        while let Some(newest) = self.begun(|begun| begun.newest(key)) {
             match self.store.parts(&newest).await {
                 Ok(parts) => {
                     let had = parts.into_iter().map(|p| (p.index, p)).collect();
-                    return Ok((self.store.resume(&newest)?, had, begun));
+                    return Ok((self.store.resume(&newest)?, had));
                 }
                 // It was finished or given up meanwhile.
                 Err(S3Error::Refused { refusal, .. }) if refusal.status == 404 => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok((self.store.upload(key, label).await?, HashMap::new(), begun))
+        Ok((self.store.upload(key, label).await?, HashMap::new()))
     }
 
     /// `None`: the file is shorter than it was.
