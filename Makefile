@@ -114,10 +114,11 @@ garage: # Garage, the S3 server of the tests and the playground: 10 to 20 minute
 	@scripts/garage
 
 .PHONY: s3tools
-s3tools: packages # barman-cli-cloud beside PostgreSQL, and the older one of bookworm alone: what tests hold our S3 against
+s3tools: packages # barman-cli-cloud beside PostgreSQL, the older one of bookworm alone, and other tools: what tests hold our S3 against
 	@docker/base-image bookworm
 	@scripts/docker-build --build-arg BASE=pgnode-packages:$(SUITE) --target tools -t pgnode-s3tools:$(SUITE) docker/s3tools
 	@scripts/docker-build --build-arg BASE=debian:bookworm-slim --target tools -t pgnode-s3tools:bookworm docker/s3tools
+	@scripts/docker-build --build-arg BASE=pgnode-packages:$(SUITE) --target bench -t pgnode-s3tools:bench docker/s3tools
 
 .PHONY: image-source
 image-source: packages ## the same image without a Rust toolchain on this machine
@@ -159,8 +160,7 @@ bench-restore: image ## restore of gigabytes against a bare copy and recovery (R
 	@PGNODE_IMAGE=$(IMAGE) cargo bench --locked --profile dev --bench restore
 
 .PHONY: bench-s3
-bench-s3: image garage haproxy ## WAL into a bucket and back, beside barman-cloud and pgBackRest (S3_BENCH_RUNS, S3_BENCH_SEGMENTS, S3_BENCH_ONLY)
-	@scripts/docker-build --target bench -t pgnode-s3tools:bench docker/s3tools
+bench-s3: image garage haproxy s3tools ## WAL into a bucket and back, beside barman-cloud and pgBackRest (S3_BENCH_RUNS, S3_BENCH_SEGMENTS, S3_BENCH_ONLY)
 	@cp benches/s3/lab $(TARGET_DIR)/image/context/
 	@scripts/docker-build -t pgnode-bench-s3 -f benches/s3/Dockerfile $(TARGET_DIR)/image/context
 	@cargo bench --locked --profile dev $(foreach crate,pgnode zstd-sys lz4_flex twox-hash,--config profile.dev.package.$(crate).opt-level=3) --bench s3

@@ -39,7 +39,7 @@ pub struct FailedTask {
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShippingRun {
-    /// `wal`, `base` or `full`.
+    /// `wal`, `base` or `full`; `look`: the first word with the bucket after a start.
     pub kind: String,
     /// When it ended.
     pub at_ms: u64,

@@ -198,6 +198,8 @@ fn a_full_sync_takes_up_or_gives_up_what_killed_runs_have_begun() {
     assert_eq!(bucket.uploads().len(), 4);
     let report = run(&bk, "full-sync main");
     assert_eq!(report["deleted"], 3, "{report}");
+    assert_eq!(report["deleted_uploads"], 3, "{report}");
+    assert_eq!(report["deleted_upload_bytes"], 15 << 20, "{report}");
     let left: Vec<String> = bucket.uploads().into_iter().map(|u| u.key).collect();
     assert_eq!(left, [other]);
     // Of the objects themselves none.

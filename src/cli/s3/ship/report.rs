@@ -22,6 +22,8 @@ pub(super) struct Report {
     pub(super) deleted: u64,
     pub(super) deleted_backups: Vec<String>,
     pub(super) deleted_wals: u64,
+    pub(super) deleted_uploads: u64,
+    pub(super) deleted_upload_bytes: u64,
     pub(super) took_ms: u64,
     pub(super) error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -69,6 +71,8 @@ impl Report {
             deleted: tally.deleted.load(Ordering::Relaxed),
             deleted_backups: swept.backups,
             deleted_wals: swept.wals,
+            deleted_uploads: swept.uploads,
+            deleted_upload_bytes: swept.upload_bytes,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             error: fault.as_ref().map(|f| f.why().to_owned()),
             acts: Vec::new(),
@@ -118,6 +122,13 @@ impl Report {
                 ids => format!(" (backups {})", ids.join(", ")),
             };
             text.push_str(&format!(", {} deleted{of}", self.deleted));
+        }
+        if self.deleted_uploads > 0 {
+            let bytes = human_bytes(self.deleted_upload_bytes);
+            text.push_str(&format!(
+                ", of them {} unfinished uploads ({bytes})",
+                self.deleted_uploads
+            ));
         }
         let took = human_duration(Duration::from_millis(self.took_ms));
         text.push_str(&format!(", in {took}\n"));
