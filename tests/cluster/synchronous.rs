@@ -181,11 +181,17 @@ fn no_acknowledged_row_is_lost() {
                 .then_some(())
         });
     }
-    master.wait_status("three voters", |s| {
+    master.wait_status("both are waited for", |s| {
         s["synchronous"]["streaming"]
             .as_array()
             .is_some_and(|n| n.len() == 2)
     });
+    // One that has not been enrolled yet elects nobody.
+    for node in slaves.iter().chain([&master]) {
+        node.wait_status("knows three voters", |s| {
+            s["election"]["voters"] == 3 && s["election"]["roster_changes"] == false
+        });
+    }
     master.psql("CREATE TABLE t (n int)");
     let writers: Vec<JoinHandle<Ran>> = (1..=3)
         .map(|i| {
