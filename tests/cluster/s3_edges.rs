@@ -2,8 +2,7 @@
 //! on the way ahead.
 
 use crate::docker::{Cluster, LONG, Node, eventually};
-use crate::s3::{Bucket, Fault, PATH, Rule, first_backup, plain, switch, wal_key};
-use std::io::Write as _;
+use crate::s3::{Bucket, Fault, PATH, Rule, first_backup, gzip, plain, switch, wal_key};
 
 /// Names and values.
 type Words<'a> = &'a [(&'a str, &'a str)];
@@ -272,12 +271,6 @@ fn a_byte_that_is_wrong_in_what_was_fetched_ahead_is_never_handed_out() {
         node.stop();
         c.remove(node);
     }
-}
-
-fn gzip(plain: &[u8]) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(plain).unwrap();
-    packed.finish().unwrap()
 }
 
 /// One file stored under several names: the same content is one file, and of different ones nobody knows which is right.

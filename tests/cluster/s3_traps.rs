@@ -2,10 +2,9 @@
 //! is half there; and what barman-cloud itself stumbles over.
 
 use crate::docker::{BACKUP, Cluster, LONG, Node, docker, eventually, image};
-use crate::s3::{Bucket, Fault, PATH, Rule, first_backup, plain, switch, wal_key};
+use crate::s3::{Bucket, Fault, PATH, Rule, first_backup, gzip, plain, switch, wal_key};
 use crate::s3_restore::Source;
 use serde_json::Value;
-use std::io::Write as _;
 
 /// A certificate of an authority that nobody knows is named, and nothing is sent to whoever has it; with the authority in
 /// `S3_CA_BUNDLE` what has waited arrives.
@@ -237,12 +236,6 @@ fn a_fetched_file_is_there_whole_or_not_at_all() {
         node.sh(&format!("rm {GOT} /tmp/fetched && ! ls {GOT}*"))
             .ok();
     }
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(bytes).unwrap();
-    packed.finish().unwrap()
 }
 
 /// barman-cloud takes the codec of the file that it passed over, and a partial for the whole; and its own check of an archive

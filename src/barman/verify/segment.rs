@@ -150,7 +150,6 @@ const fn length(found: u64, name: &WalName) -> Wrong {
     }
 }
 
-/// As many bytes as there are, up to the buffer's.
 fn skip(contents: &mut impl Read, bytes: u64, name: &WalName, before: u64) -> Result<(), Wrong> {
     let passed = io::copy(&mut contents.take(bytes), &mut io::sink())?;
     match passed == bytes {

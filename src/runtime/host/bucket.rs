@@ -4,7 +4,7 @@
 use crate::config::Config;
 use crate::domain::{Fault, ShippingRun};
 use crate::runtime::world::World;
-use crate::s3::{Probe, S3Error, Store};
+use crate::s3::{S3Error, Store};
 use crate::sys::now_ms;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,14 +78,7 @@ async fn ask(config: &Config) -> Result<(), S3Error> {
     // It reads certificates.
     let opened = tokio::task::spawn_blocking(move || Store::open(&settings)).await;
     let store = opened.map_err(|e| S3Error::Bug(e.to_string()))??;
-    match store.probe().await {
-        Probe::Answers => Ok(()),
-        Probe::Refuses(refusal) => Err(S3Error::Refused {
-            what: format!("cannot list {}", store.uri("")),
-            refusal,
-        }),
-        Probe::Silent(error) => Err(error),
-    }
+    store.reach().await
 }
 
 /// What the server said, and which variable it is about: where its words are of no known kind, the one that names the place.

@@ -240,11 +240,8 @@ impl Catalogue {
     pub async fn parts_bytes(&self, uploads: &[Unfinished]) -> Result<u64, S3Error> {
         let mut bytes = 0;
         for upload in uploads {
-            match self.store.parts(upload).await {
-                Ok(parts) => bytes += parts.iter().map(|p| p.size).sum::<u64>(),
-                Err(S3Error::Refused { refusal, .. }) if refusal.status == 404 => {}
-                Err(error) => return Err(error),
-            }
+            let parts = self.store.parts(upload).await?.unwrap_or_default();
+            bytes += parts.iter().map(|p| p.size).sum::<u64>();
         }
         Ok(bytes)
     }

@@ -122,11 +122,8 @@ impl Ship {
     async fn sweep_uploads(&self) -> Result<(u64, u64), S3Error> {
         let (mut count, mut all) = (0, 0);
         for upload in self.sender.abandoned() {
-            let parts = match self.store().parts(&upload).await {
-                Ok(parts) => parts,
-                // It ended meanwhile.
-                Err(S3Error::Refused { refusal, .. }) if refusal.status == 404 => continue,
-                Err(error) => return Err(error),
+            let Some(parts) = self.store().parts(&upload).await? else {
+                continue;
             };
             let bytes = parts.iter().map(|p| p.size).sum::<u64>();
             let key = format!("{}?uploadId={}", upload.key, upload.id);

@@ -276,14 +276,9 @@ impl Sender {
         label: Label,
     ) -> Result<(Upload, HashMap<usize, Part>), S3Error> {
         while let Some(newest) = self.begun(|begun| begun.newest(key)) {
-            match self.store.parts(&newest).await {
-                Ok(parts) => {
-                    let had = parts.into_iter().map(|p| (p.index, p)).collect();
-                    return Ok((self.store.resume(&newest)?, had));
-                }
-                // It was finished or given up meanwhile.
-                Err(S3Error::Refused { refusal, .. }) if refusal.status == 404 => {}
-                Err(error) => return Err(error),
+            if let Some(parts) = self.store.parts(&newest).await? {
+                let had = parts.into_iter().map(|p| (p.index, p)).collect();
+                return Ok((self.store.resume(&newest)?, had));
             }
         }
         Ok((self.store.upload(key, label).await?, HashMap::new()))

@@ -24,6 +24,18 @@ pub enum Probe {
 impl Store {
     /// Lists one object, once: no patience.
     pub async fn probe(&self) -> Probe {
+        match self.reach().await {
+            Ok(()) => Probe::Answers,
+            Err(S3Error::Refused { refusal, .. }) => Probe::Refuses(refusal),
+            Err(error) => Probe::Silent(error),
+        }
+    }
+
+    /// The same, for whoever only passes on what was wrong.
+    ///
+    /// # Errors
+    /// The server refuses or does not answer; a setting cannot be used.
+    pub async fn reach(&self) -> Result<(), S3Error> {
         let what = format!("cannot list {}", self.uri(""));
         let prefix = self.full("");
         let options = PaginatedListOptions {
@@ -31,11 +43,7 @@ impl Store {
             ..PaginatedListOptions::default()
         };
         let list = self.inner.client.list_paginated(Some(&prefix), options);
-        match within(&what, 0, list).await {
-            Ok(_) => Probe::Answers,
-            Err(S3Error::Refused { refusal, .. }) => Probe::Refuses(refusal),
-            Err(error) => Probe::Silent(error),
-        }
+        within(&what, 0, list).await.map(drop)
     }
 
     /// Whether there is any object below a prefix.

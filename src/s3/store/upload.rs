@@ -132,11 +132,11 @@ impl Store {
         }
     }
 
-    /// The parts that the server has of an upload.
+    /// The parts that the server has of an upload; `None`: it was finished or discarded meanwhile.
     ///
     /// # Errors
-    /// As [`Store::unfinished`]; it was finished or discarded meanwhile.
-    pub async fn parts(&self, upload: &Unfinished) -> Result<Vec<Part>, S3Error> {
+    /// As [`Store::unfinished`].
+    pub async fn parts(&self, upload: &Unfinished) -> Result<Option<Vec<Part>>, S3Error> {
         let mut found: Vec<Part> = Vec::new();
         loop {
             let mut query = vec![("uploadId", upload.id.clone())];
@@ -144,7 +144,11 @@ impl Store {
                 query.push(("part-number-marker", (last.index + 1).to_string()));
             }
             let what = format!("cannot list the parts of {}", upload.key);
-            let listed: Parts = self.ask(&what, Some(&upload.key), &query).await?;
+            let listed: Parts = match self.ask(&what, Some(&upload.key), &query).await {
+                Ok(listed) => listed,
+                Err(S3Error::Refused { refusal, .. }) if refusal.status == 404 => return Ok(None),
+                Err(error) => return Err(error),
+            };
             let before = found.len();
             for part in listed.part {
                 found.push(Part {
@@ -154,7 +158,7 @@ impl Store {
                 });
             }
             if !listed.is_truncated || found.len() == before {
-                return Ok(found);
+                return Ok(Some(found));
             }
         }
     }

@@ -7,7 +7,7 @@ use super::shelf::Shelf;
 use super::{Agent, Patience};
 use crate::config::Kept;
 use crate::domain::{ArchiveHealth, Fault};
-use crate::s3::{Probe, S3Error};
+use crate::s3::S3Error;
 use crate::sys::now_ms;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -172,15 +172,10 @@ impl Worker {
         let store = self.ahead.agent().archive().store();
         let mut said = String::new();
         loop {
-            let fault = match store.probe().await {
-                Probe::Answers => return self.ahead.silent(None),
-                Probe::Refuses(refusal) => S3Error::Refused {
-                    what: format!("cannot list {}", store.uri("")),
-                    refusal,
-                },
-                Probe::Silent(error) => error,
+            let Err(error) = store.reach().await else {
+                return self.ahead.silent(None);
             };
-            let fault = fault.fault();
+            let fault = error.fault();
             if said != fault.why() {
                 fault.why().clone_into(&mut said);
                 tracing::error!("{said}");

@@ -193,11 +193,11 @@ impl Bucket {
 
     /// The server keeps its connections open and answers nobody.
     pub(crate) fn pause(&self) {
-        docker(["pause", &self.server.container]).ok();
+        self.server.pause();
     }
 
     pub(crate) fn unpause(&self) {
-        docker(["unpause", &self.server.container]).ok();
+        self.server.unpause();
     }
 
     /// Waits until the server answers, after a start.
@@ -380,6 +380,12 @@ pub(crate) fn backups_rest(node: &Node) {
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
         "0",
     );
+}
+
+pub(crate) fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(plain).unwrap();
+    packed.finish().unwrap()
 }
 
 /// Switches to a new segment, and says which one is complete now.

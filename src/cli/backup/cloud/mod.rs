@@ -113,10 +113,15 @@ impl Counter {
         Primary::find(&place).await.map_err(|e| fault(&e))
     }
 
-    /// Nothing is changed in a place that is not this cluster's: what looks like a leftover there is somebody's backup.
-    async fn claim(&self, primary: &Primary) -> Result<(), Fault> {
-        let claimed = claim(&self.catalogue, primary, &self.kept.pgdata).await;
-        claimed.map_err(|e| fault(&e))
+    /// Takes the lock, and with it the place; or who holds the lock. Nothing is changed in a place that is not this
+    /// cluster's: what looks like a leftover there is somebody's backup.
+    async fn lock(&self, primary: &Primary) -> Result<Option<String>, Fault> {
+        let holder = primary.lock().await.map_err(|e| fault(&e))?;
+        if holder.is_none() {
+            let claimed = claim(&self.catalogue, primary, &self.kept.pgdata).await;
+            claimed.map_err(|e| fault(&e))?;
+        }
+        Ok(holder)
     }
 
     /// The ids of the backups that cannot be restored, by a look at every list.
@@ -137,11 +142,8 @@ impl Counter {
                 self.kept.node
             ))
         })?;
-        match primary.lock().await.map_err(|e| fault(&e))? {
-            None => {
-                self.claim(&primary).await?;
-                Ok(primary)
-            }
+        match self.lock(&primary).await? {
+            None => Ok(primary),
             Some(holder) => Err(Fault::Transient(format!(
                 "no {what}: a backup of {} is under way ({holder})",
                 self.kept.server

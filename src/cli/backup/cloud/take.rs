@@ -70,11 +70,8 @@ async fn ours(counter: &Counter, occasion: Occasion) -> Result<Option<Primary>, 
             return Ok(None);
         }
     }
-    match primary.lock().await.map_err(|e| fault(&e))? {
-        None => {
-            counter.claim(&primary).await?;
-            Ok(Some(primary))
-        }
+    match counter.lock(&primary).await? {
+        None => Ok(Some(primary)),
         Some(holder) => {
             if occasion == Occasion::Due {
                 note(&format!("no backup now: one is under way ({holder})"));
