@@ -196,6 +196,7 @@ fn write_all(to: &mut impl Write, mut rest: &[u8], shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
     use std::sync::mpsc;
 
     /// Passes on every write, one at a time: a pipe whose reader the test is.
@@ -265,40 +266,60 @@ mod tests {
         assert!(outlet.flush(LONG));
     }
 
+    /// Says that a write has begun, and stays in it until it is let go: what is pushed after that
+    /// stays pending, whichever thread runs first.
+    struct Gate {
+        begun: mpsc::Sender<()>,
+        go: mpsc::Receiver<()>,
+    }
+
+    impl Gate {
+        /// An outlet whose thread is in the midst of a write, and what lets it go on for good.
+        fn closed() -> (Outlet, mpsc::Sender<()>) {
+            let (begun, begins) = mpsc::channel();
+            let (open, go) = mpsc::channel();
+            let outlet = Outlet::start(Gate { begun, go }).unwrap();
+            outlet.push(b"first\n").unwrap();
+            begins.recv().unwrap();
+            (outlet, open)
+        }
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            // Who waited for the first write does not look at the later ones.
+            let _ = self.begun.send(());
+            // An error: the gate was opened, for good.
+            let _ = self.go.recv();
+            Ok(bytes.len().min(100))
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[tokio::test]
     async fn a_flood_waits_for_room() {
-        let (tx, rx) = mpsc::sync_channel(0);
-        let outlet = Outlet::start(Pipe(tx)).unwrap();
+        let (outlet, open) = Gate::closed();
         outlet.room().await;
-        let line = vec![b'x'; HIGH];
-        outlet.push(&line).unwrap();
-        outlet.push(&line).unwrap();
-        let waiting = tokio::spawn({
-            let outlet = outlet.clone();
-            async move { outlet.room().await }
-        });
-        let reader = std::thread::spawn(move || rx.iter().count());
-        waiting.await.unwrap();
+        outlet.push(&vec![b'x'; HIGH]).unwrap();
+        let mut waiting = std::pin::pin!(outlet.room());
+        assert!(waiting.as_mut().now_or_never().is_none(), "it did not wait");
+        drop(open);
+        waiting.await;
         assert!(outlet.flush(LONG));
-        outlet.close();
-        assert!(reader.join().unwrap() > 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn when_nobody_reads_at_all_a_flood_waits_once() {
-        let (tx, rx) = mpsc::sync_channel(0);
-        let outlet = Outlet::start(Pipe(tx)).unwrap();
-        for _ in 0..3 {
-            outlet.push(&vec![b'x'; HIGH]).unwrap();
-        }
+        let (outlet, open) = Gate::closed();
+        outlet.push(&vec![b'x'; HIGH]).unwrap();
         outlet.room().await;
         assert!(outlet.0.stuck.load(Ordering::Relaxed));
         // Stuck: no waiting any more, until something is written.
         outlet.room().await;
-        let reader = std::thread::spawn(move || rx.iter().count());
+        drop(open);
         assert!(outlet.flush(LONG));
         assert!(!outlet.0.stuck.load(Ordering::Relaxed));
-        outlet.close();
-        assert!(reader.join().unwrap() > 0);
     }
 }
