@@ -216,6 +216,7 @@ fn settings(objects: u64, address: &str) -> S3 {
         bucket: format!("wal-{objects}"),
         prefix: String::new(),
         region: "us-east-1".to_owned(),
+        config_file: None,
         credentials: Credentials::Keys {
             id: "made".to_owned(),
             secret: Secret::new("up".to_owned()),

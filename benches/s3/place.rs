@@ -220,6 +220,7 @@ fn kept(name: &str, endpoint: &str, format: Format, level: Option<i32>) -> Kept 
             bucket: BUCKET.into(),
             prefix: "ours".into(),
             region: REGION.into(),
+            config_file: None,
             credentials: Credentials::Keys {
                 id: KEY.into(),
                 secret: Secret::new(SECRET.into()),

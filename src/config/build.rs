@@ -40,10 +40,11 @@ impl Config {
 impl Reader {
     fn config(
         &mut self,
-        raw: RawEnv,
+        mut raw: RawEnv,
         given: &BTreeMap<String, String>,
         ctx: &Surroundings<'_>,
     ) -> Option<Config> {
+        self.amazons_config(&mut raw, ctx.read_file);
         let kind = self.fixed(&table::PGNODE_ROLE, raw.pgnode_role.as_deref(), rules::kind);
         let start_as = self.fixed(
             &table::REPMGR_MASTER,

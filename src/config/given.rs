@@ -103,6 +103,7 @@ pub(super) struct RawEnv {
     pub(super) s3_secret_access_key: Option<String>,
     pub(super) s3_session_token: Option<String>,
     pub(super) s3_credentials_file: Option<String>,
+    pub(super) s3_config_file: Option<String>,
     pub(super) s3_profile: Option<String>,
     pub(super) s3_addressing: Option<String>,
     pub(super) s3_ca_bundle: Option<String>,

@@ -38,7 +38,7 @@ pub use fault::{Faults, Problem, Wrong};
 pub use given::{ReadFile, Surroundings};
 pub use s3::{
     Addressing, BadKept, Codec, Credentials, Encryption, Format, Kept, KeptHost, LARGEST_PART,
-    LEAST_PART, MOST_PARTS, S3, Shipping, Tags,
+    LEAST_PART, MOST_PARTS, Profile, S3, Shipping, Tags,
 };
 pub use secret::Secret;
 pub use source::{Source, Sources};

@@ -39,7 +39,7 @@ impl Kind {
         match self {
             Self::Text => "text",
             Self::Secret => "secret",
-            Self::Path => "directory",
+            Self::Path => "path",
             Self::Host => "host",
             Self::List => "list",
             Self::Bool => "true/false",
@@ -259,8 +259,10 @@ table! {
             "with temporary keys; also `AWS_SESSION_TOKEN`";
         S3_CREDENTIALS_FILE: Path, Unset, "/run/secrets/aws",
             "instead of the keys: a credentials file of Amazon's tools; also `AWS_SHARED_CREDENTIALS_FILE`";
+        S3_CONFIG_FILE: Path, Unset, "/run/secrets/aws-config",
+            "a config file of Amazon's tools, for what is not set here: region, endpoint, CA bundle, addressing, keys; also `AWS_CONFIG_FILE`";
         S3_PROFILE: Text, Fixed("default"), "backup",
-            "the profile in that file; also `AWS_PROFILE`";
+            "the profile in these files; also `AWS_PROFILE`";
         S3_ADDRESSING: Choice(&["path", "virtual"]), Fixed("path"), "virtual",
             "how the bucket is named in a request: in the path, or in the host's name";
         S3_CA_BUNDLE: Path, Unset, "/run/secrets/ca.pem",
@@ -380,6 +382,7 @@ pub fn aliases(var: &Var) -> &'static [&'static str] {
         "S3_SECRET_ACCESS_KEY" => &["AWS_SECRET_ACCESS_KEY"],
         "S3_SESSION_TOKEN" => &["AWS_SESSION_TOKEN"],
         "S3_CREDENTIALS_FILE" => &["AWS_SHARED_CREDENTIALS_FILE"],
+        "S3_CONFIG_FILE" => &["AWS_CONFIG_FILE"],
         "S3_PROFILE" => &["AWS_PROFILE"],
         "S3_CA_BUNDLE" => &["AWS_CA_BUNDLE"],
         _ => &[],

@@ -36,6 +36,7 @@ mod s3_base;
 mod s3_claim;
 mod s3_edges;
 mod s3_faults;
+mod s3_kills;
 mod s3_places;
 mod s3_restore;
 mod s3_rig;

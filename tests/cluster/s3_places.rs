@@ -260,10 +260,28 @@ fn a_host_says_at_its_start_that_the_bucket_refuses_it() {
     c.remove(bk);
 
     // Where nothing is wrong nothing is said: its first backup is shipped long after that look.
+    // It knows all but the bucket from a config file of Amazon's tools.
     let pg = master(&c);
-    let bk = bucket.give(host(&c, "main=pg1")).start();
+    let (secret, region) = (of("S3_SECRET_ACCESS_KEY"), of("S3_REGION"));
+    let endpoint = of("S3_ENDPOINT_URL");
+    let text = format!(
+        "[default]\\nregion = nowhere\\n[profile backup]\\nregion = {region}\\nendpoint_url = {endpoint}\\n\
+         aws_access_key_id={id}\\naws_secret_access_key={secret}\\ns3 =\\n  addressing_style = path\\n"
+    );
+    let write = format!("printf '{text}' >/v/config; chmod 644 /v/config");
+    c.on_volume("keys", &write).ok();
+    let bk = host(&c, "main=pg1")
+        .flags(&["-v", &mount])
+        .env("S3_BUCKET_URI", &of("S3_BUCKET_URI"))
+        .env("AWS_CONFIG_FILE", "/srv/keys/config")
+        .env("AWS_PROFILE", "backup")
+        .start();
     first(&bk);
     run(&bk, "full-sync main");
+    let shown = bk.sh("pgnode config").out;
+    let line = shown.lines().find(|l| l.contains("S3_REGION")).unwrap();
+    assert!(line.contains("file /srv/keys/config"), "{line}");
+    assert!(!shown.contains(&secret), "{shown}");
     let logs = bk.logs();
     for word in ["nothing can be brought", "the bucket answers now"] {
         assert!(!logs.contains(word), "{logs}");

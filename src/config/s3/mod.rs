@@ -1,6 +1,7 @@
 //! The object store: where the bucket is, how to get in, what is written how.
 
 mod kept;
+mod profile;
 mod read;
 mod rules;
 mod show;
@@ -9,6 +10,7 @@ mod tests;
 
 use super::Secret;
 pub use kept::{BadKept, Kept, KeptHost};
+pub use profile::Profile;
 pub(super) use rules::bucket;
 use serde::{Deserialize, Serialize};
 pub(super) use show::{has_secret, shown};
@@ -35,6 +37,8 @@ pub struct S3 {
     pub region: String,
     /// Who we are there.
     pub credentials: Credentials,
+    /// `S3_CONFIG_FILE`: where some of it came from.
+    pub config_file: Option<PathBuf>,
     /// `S3_ADDRESSING`.
     pub addressing: Addressing,
     /// `S3_CA_BUNDLE`: certificates that are trusted beside the system's.

@@ -1,11 +1,11 @@
 //! From the raw environment to the types of this room.
 
 use super::rules as own;
-use super::{Codec, Credentials, Encryption, S3, Shipping};
+use super::{Codec, Credentials, Encryption, Profile, S3, Shipping};
 use crate::config::Secret;
 use crate::config::backups::{Barman, Restore, RestoreFrom};
 use crate::config::fault::{Problem, Wrong, printable};
-use crate::config::given::RawEnv;
+use crate::config::given::{RawEnv, ReadFile};
 use crate::config::reader::Reader;
 use crate::config::rules;
 use crate::config::source::Source;
@@ -49,6 +49,74 @@ struct Keys {
 }
 
 impl Reader {
+    /// Fills what was not given from a config file of Amazon's tools, where one is named and there is a bucket.
+    pub(in crate::config) fn amazons_config(&mut self, raw: &mut RawEnv, read: ReadFile<'_>) {
+        let var = &table::S3_CONFIG_FILE;
+        let path = self.optional(var, raw.s3_config_file.as_deref(), directories::directory);
+        // An ambient AWS_CONFIG_FILE without a bucket is none of our business.
+        let (Some(Some(path)), Some(_)) = (path, &raw.s3_bucket_uri) else {
+            return;
+        };
+        let shown = path.display().to_string();
+        let mut fault = |why: String| {
+            let problem = Problem::File {
+                path: printable(&shown),
+                why,
+            };
+            self.faults.push(Wrong::of(var, None, problem));
+        };
+        let text = match read(&path).map(String::from_utf8) {
+            Ok(Ok(text)) => text,
+            Ok(Err(_)) => return fault("is not UTF-8 text".to_owned()),
+            Err(why) => return fault(why),
+        };
+        let wanted = raw.s3_profile.as_deref().unwrap_or("default");
+        let profile = match Profile::find(&text, wanted) {
+            Ok(profile) => profile,
+            Err(there) => {
+                return fault(format!(
+                    "has no profile [{wanted}], only {} (S3_PROFILE)",
+                    if there.is_empty() {
+                        "nothing".to_owned()
+                    } else {
+                        there.join(", ")
+                    }
+                ));
+            }
+        };
+        let source = Source::File(printable(&shown));
+        let mut fill = |field: &mut Option<String>, var: &'static Var, value: Option<&str>| {
+            if let (None, Some(value)) = (&field, value) {
+                *field = Some(value.to_owned());
+                self.sources.set(var, source.clone());
+            }
+        };
+        fill(&mut raw.s3_region, &table::S3_REGION, profile.get("region"));
+        let endpoint = profile
+            .get("s3.endpoint_url")
+            .or(profile.get("endpoint_url"));
+        fill(&mut raw.s3_endpoint_url, &table::S3_ENDPOINT_URL, endpoint);
+        fill(
+            &mut raw.s3_ca_bundle,
+            &table::S3_CA_BUNDLE,
+            profile.get("ca_bundle"),
+        );
+        // `auto` leaves it to the tool, as no value does.
+        let style = profile
+            .get("s3.addressing_style")
+            .filter(|style| *style != "auto");
+        fill(&mut raw.s3_addressing, &table::S3_ADDRESSING, style);
+        let keys = [&raw.s3_access_key_id, &raw.s3_secret_access_key];
+        if keys.iter().all(|key| key.is_none()) && profile.get("aws_access_key_id").is_some() {
+            // Read anew at each use, as a credentials file is.
+            fill(
+                &mut raw.s3_credentials_file,
+                &table::S3_CREDENTIALS_FILE,
+                Some(&shown),
+            );
+        }
+    }
+
     /// The bucket, if one is named.
     #[expect(
         clippy::option_option,
@@ -128,6 +196,7 @@ impl Reader {
             prefix,
             region: region?,
             credentials: credentials?,
+            config_file: raw.s3_config_file.as_ref().map(PathBuf::from),
             addressing: addressing?,
             ca_bundle: ca_bundle?,
             encryption: encryption?,

@@ -40,6 +40,10 @@ fn of_bucket(s3: &S3, name: &str) -> String {
         ("S3_REGION", _) => s3.region.clone(),
         ("S3_ACCESS_KEY_ID", Credentials::Keys { id, .. }) => id.clone(),
         ("S3_CREDENTIALS_FILE", Credentials::File { path, .. }) => path.display().to_string(),
+        ("S3_CONFIG_FILE", _) => {
+            let path = s3.config_file.as_ref();
+            path.map_or_else(String::new, |path| path.display().to_string())
+        }
         ("S3_PROFILE", Credentials::File { profile, .. }) => profile.clone(),
         ("S3_ADDRESSING", _) => s3.addressing.to_string(),
         ("S3_CA_BUNDLE", _) => {
@@ -76,6 +80,40 @@ impl S3 {
         match self.prefix.as_str() {
             "" => format!("s3://{}", self.bucket),
             prefix => format!("s3://{}/{prefix}", self.bucket),
+        }
+    }
+}
+
+#[cfg(test)]
+impl S3 {
+    /// For unit tests: a bucket `b` and a path `p` there, nothing compressed, no limits.
+    pub(crate) fn at(endpoint: &str) -> Self {
+        let codec = Codec {
+            format: Format::None,
+            level: None,
+        };
+        Self {
+            endpoint: Some(endpoint.to_owned()),
+            bucket: "b".to_owned(),
+            prefix: "p".to_owned(),
+            region: "r".to_owned(),
+            credentials: Credentials::Keys {
+                id: "id".to_owned(),
+                secret: crate::config::Secret::new("secret".to_owned()),
+                token: None,
+            },
+            config_file: None,
+            addressing: Addressing::Path,
+            ca_bundle: None,
+            encryption: Encryption::Bucket,
+            tags: Vec::new(),
+            history_tags: None,
+            max_parallel: 1,
+            part_size: super::LEAST_PART,
+            wal_codec: codec,
+            base_codec: codec,
+            bandwidth: None,
+            retry: std::time::Duration::ZERO,
         }
     }
 }

@@ -80,6 +80,75 @@ fn amazons_names_are_taken_where_ours_are_not_given() {
     assert_eq!(of(&table::S3_ENDPOINT_URL), "environment");
 }
 
+/// The settings with a config file of Amazon's tools that holds this.
+fn beside_file(text: &str, more: &[(&str, &str)]) -> Result<(S3, Sources), crate::config::Faults> {
+    let fixed = [
+        ("S3_BUCKET_URI", "s3://backups"),
+        ("AWS_CONFIG_FILE", "/aws/config"),
+    ];
+    let vars = fixed
+        .iter()
+        .chain(more)
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    let read = |path: &std::path::Path| match path.to_str() {
+        Some("/aws/config") if !text.is_empty() => Ok(text.as_bytes().to_vec()),
+        _ => Err("does not exist".to_owned()),
+    };
+    let surroundings = Surroundings {
+        read_file: &read,
+        ..Surroundings::bare("pg1")
+    };
+    let (config, sources) = Config::from_vars(vars, &surroundings)?;
+    Ok((config.s3.unwrap(), sources))
+}
+
+#[test]
+fn amazons_config_file_says_what_is_not_set() {
+    let text = "[default]\nregion = eu-1\nendpoint_url = https://theirs\nca_bundle=/ca.pem\ns3 =\n  addressing_style = virtual\n\
+                [profile backup]\naws_access_key_id = AK\naws_secret_access_key = s\ns3 =\n  addressing_style = auto\n";
+    let keys = [
+        ("S3_ACCESS_KEY_ID", "GK1"),
+        ("S3_SECRET_ACCESS_KEY", "s3cr3t"),
+    ];
+    let (s3, sources) = beside_file(text, &keys).unwrap();
+    assert_eq!(s3.region, "eu-1");
+    assert_eq!(s3.endpoint.as_deref(), Some("https://theirs"));
+    assert_eq!(s3.ca_bundle, Some("/ca.pem".into()));
+    assert_eq!(s3.addressing, Addressing::Virtual);
+    assert!(matches!(s3.credentials, Credentials::Keys { .. }));
+    assert_eq!(
+        sources.of(&table::S3_REGION).to_string(),
+        "file /aws/config"
+    );
+
+    // What is set counts, by whatever name; a profile's keys are read where they are.
+    let vars = [("AWS_REGION", "other"), ("AWS_PROFILE", "backup")];
+    let (s3, _) = beside_file(text, &vars).unwrap();
+    assert_eq!((s3.region.as_str(), s3.endpoint), ("other", None));
+    assert_eq!(s3.addressing, Addressing::Path);
+    let Credentials::File { path, profile } = s3.credentials else {
+        panic!("no file");
+    };
+    assert_eq!(
+        (path.to_str(), profile.as_str()),
+        (Some("/aws/config"), "backup")
+    );
+
+    let fault = |text, vars: &[_]| beside_file(text, vars).unwrap_err().to_string();
+    let said = fault(text, &[("S3_PROFILE", "none")]);
+    assert!(
+        said.contains("S3_CONFIG_FILE: the file /aws/config has no profile [none], only default, backup (S3_PROFILE)"),
+        "{said}"
+    );
+    let said = fault("", &keys);
+    assert!(
+        said.contains("S3_CONFIG_FILE: the file /aws/config does not exist"),
+        "{said}"
+    );
+    let said = fault("[default]\nendpoint_url = ftp://x\n", &keys);
+    assert!(said.contains("S3_ENDPOINT_URL=\"ftp://x\""), "{said}");
+}
+
 #[test]
 fn wrong_settings_are_named() {
     for (more, want) in [

@@ -66,6 +66,7 @@ fn nothing_given_is_the_contracts_defaults() {
       S3_SECRET_ACCESS_KEY             -                            not set
       S3_SESSION_TOKEN                 -                            not set
       S3_CREDENTIALS_FILE              -                            not set
+      S3_CONFIG_FILE                   -                            not set
       S3_PROFILE                       -                            not set
       S3_ADDRESSING                    -                            not set
       S3_CA_BUNDLE                     -                            not set

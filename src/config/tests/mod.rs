@@ -56,7 +56,8 @@ fn every_default_and_example_is_valid_and_every_variable_is_used() {
         if let Preset::Fixed(text) = var.default {
             assert_eq!(faults(&[(var.name, text)]), "none", "{}", var.name);
         }
-        if var.secret() {
+        // What is in a file has a test of its own.
+        if var.secret() || var.name == "S3_CONFIG_FILE" {
             continue;
         }
         // What else it needs to be valid, or to be seen.

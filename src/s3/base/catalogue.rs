@@ -18,6 +18,8 @@ pub(super) const INFO: &str = "backup.info";
 /// it never looks at the status (`docs/s3-backups.md`).
 pub(super) const FAILED: &str = "pgnode_failed.info";
 pub(super) const KEEP: &str = "annotations/keep";
+/// There from before a delete's first object until after its last: what a killed one leaves is nobody's backup.
+pub(super) const DOOMED: &str = "pgnode_deleted";
 /// Longer ones are nobody's: a message of an error is the longest value.
 const LONGEST_INFO: u64 = 4 << 20;
 /// Another's backup shows no sign of life for so long only when it is dead: barman-cloud's largest archive would have
@@ -81,6 +83,8 @@ pub struct Leftover {
     pub uploads: Vec<Unfinished>,
     /// Who makes it, or made it; not with barman-cloud's, or what is left of a delete.
     pub marker: Option<Marker>,
+    /// Its delete was begun, and broken off.
+    pub doomed: bool,
     /// A key that neither barman-cloud nor we write: a barman host's catalogue, or whatever else. Never to be deleted.
     pub foreign: Option<String>,
 }
@@ -129,8 +133,8 @@ impl Leftover {
         said.or_else(|| id_ms(&self.id)).unwrap_or(0)
     }
 
-    /// Whether it is surely of nobody who still runs, seen by whoever holds the backup lock of the cluster: this node
-    /// made it, and makes none now; or nothing has come to it for a day.
+    /// Whether it is surely of nobody who still runs, seen by whoever holds the backup lock of the cluster: it was being
+    /// deleted; or this node made it, and makes none now; or nothing has come to it for a day.
     #[must_use]
     pub fn is_dead(&self, node: &str, system_id: &str, now: DateTime<Utc>) -> bool {
         if self.foreign.is_some() {
@@ -138,7 +142,7 @@ impl Leftover {
         }
         let ours = |m: &Marker| m.node == node && m.system_id == system_id;
         let quiet = self.touched().is_none_or(|last| now - last > QUIET);
-        self.marker.as_ref().is_some_and(ours) || quiet
+        self.doomed || self.marker.as_ref().is_some_and(ours) || quiet
     }
 
     /// Bytes of its objects, without those of its uploads.
@@ -270,6 +274,7 @@ impl Catalogue {
                 keys.find(|k| !is_id(&id) || !k.strip_prefix(&key("")).is_some_and(is_known));
             return Ok(Piece::Leftover(Leftover {
                 marker: marker.and_then(|text| Marker::parse(&text)),
+                doomed: has(DOOMED),
                 foreign: foreign.map(|key| self.store.uri(key)),
                 id,
                 objects,
@@ -336,7 +341,7 @@ enum Piece {
 
 /// Whether barman-cloud or we give such names, in a backup's directory.
 fn is_known(name: &str) -> bool {
-    [INFO, FAILED, MARKER, MANIFEST].contains(&name)
+    [INFO, FAILED, MARKER, MANIFEST, DOOMED].contains(&name)
         || name.starts_with("annotations/")
         || ArchiveName::parse(name).is_some()
 }

@@ -143,6 +143,7 @@ fn only_what_is_surely_dead_is_swept() {
             timeline: 1,
             begin_ms: 0,
         }),
+        doomed: false,
         foreign: None,
     };
     let dead = |node, hours| leftover(node, hours).is_dead("pg1", "7", now);
@@ -152,9 +153,16 @@ fn only_what_is_surely_dead_is_swept() {
     assert!(!dead(Some("pg2"), 1) && dead(Some("pg2"), 25));
     assert!(!dead(None, 1) && dead(None, 25));
     assert!(!leftover(Some("pg1"), 1).is_dead("pg1", "8", now));
+    // What was being deleted, whoever made it and whoever deleted it.
+    let doomed = Leftover {
+        doomed: true,
+        ..leftover(Some("pg2"), 1)
+    };
+    assert!(doomed.is_dead("pg1", "7", now));
     // A barman host's backup has no backup.info in its directory, and is silent for weeks.
     for node in [Some("pg1"), None] {
         let strange = Leftover {
+            doomed: true,
             foreign: Some("s3://b/main/base/x/data/PG_VERSION".into()),
             ..leftover(node, 1000)
         };

@@ -1,7 +1,9 @@
 //! Takes backups away, and WAL that no other needs. `backup.info` goes first: from then on nobody takes the rest for a
-//! backup, and what a crash leaves is found as a leftover. History files stay.
+//! backup, and what a crash leaves is found as a leftover; a mark says whose it is until nothing else is left. History
+//! files stay.
 
-use super::catalogue::{Catalogue, Entry, INFO, KEEP, Leftover};
+use super::catalogue::{Catalogue, DOOMED, Entry, INFO, KEEP, Leftover};
+use super::marker::MARKER;
 use super::retention::Needed;
 use crate::barman::Keep;
 use crate::domain::WalName;
@@ -33,16 +35,20 @@ impl Catalogue {
     /// # Errors
     /// [`S3Error`].
     pub async fn delete(&self, entry: &Entry) -> Result<(), S3Error> {
-        let info = self.layout.base(&entry.backup.id, INFO);
+        let key = |name: &str| self.layout.base(&entry.backup.id, name);
+        let (info, mark) = (key(INFO), key(DOOMED));
+        let text = Bytes::from_static(b"This backup is being deleted.\n");
+        self.store.put(&mark, text, Label::Plain).await?;
         self.store.delete(std::slice::from_ref(&info)).await?;
-        let rest = entry.objects.iter().map(|o| o.key.clone());
-        let rest: Vec<String> = rest.filter(|key| *key != info).collect();
-        self.store.delete(&rest).await?;
-        let prefix = self.layout.base(&entry.backup.id, "");
-        for upload in self.store.unfinished(&prefix).await? {
+        let rest = entry.objects.iter().map(|o| &o.key);
+        let rest = rest.filter(|key| ![&info, &mark].contains(key));
+        self.store
+            .delete(&rest.cloned().collect::<Vec<_>>())
+            .await?;
+        for upload in self.store.unfinished(&key("")).await? {
             self.store.discard(&upload).await?;
         }
-        Ok(())
+        self.store.delete(&[mark]).await
     }
 
     /// Lets the retention pass a backup over, or takes that back: barman-cloud's annotation.
@@ -68,8 +74,12 @@ impl Catalogue {
         for upload in &leftover.uploads {
             self.store.discard(upload).await?;
         }
-        let keys: Vec<String> = leftover.objects.iter().map(|o| o.key.clone()).collect();
-        self.store.delete(&keys).await
+        // What says that it is dead goes last: killed here, it is found again.
+        let marks = [DOOMED, MARKER].map(|name| self.layout.base(&leftover.id, name));
+        let keys = leftover.objects.iter().map(|o| o.key.clone());
+        let (marks, rest): (Vec<_>, Vec<_>) = keys.partition(|key| marks.contains(key));
+        self.store.delete(&rest).await?;
+        self.store.delete(&marks).await
     }
 
     /// Deletes the WAL that is not needed, or only counts it. What must stay is not even listed, but for the

@@ -126,7 +126,8 @@ async fn claim_of(catalogue: &Catalogue, info: &Info) -> Result<(), S3Error> {
         cluster: SystemId(info.system_id.parse().map_err(garbled)?),
         segment_size: info.segment_size,
     };
-    archive.claim(claim).await.map(drop)
+    archive.claim(claim).await?;
+    archive.forget_tries().await
 }
 
 /// An id that nobody has, with a mark that it is ours.

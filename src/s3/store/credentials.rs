@@ -1,6 +1,7 @@
 //! A credentials file of Amazon's tools: sections in brackets, `name = value` (AWS CLI, "configuration and
 //! credential file settings").
 
+use crate::config::Profile;
 use crate::s3::S3Error;
 use object_store::aws::AwsCredential;
 use object_store::client::CredentialProvider;
@@ -44,67 +45,29 @@ pub(super) fn read(path: &Path, profile: &str) -> Result<AwsCredential, S3Error>
 
 /// The keys of a profile, or what is wrong with the text. Values are never repeated.
 fn parse(text: &str, profile: &str) -> Result<AwsCredential, String> {
-    let mut section = String::new();
-    let mut sections = Vec::new();
-    let mut names = Vec::new();
-    let (mut id, mut secret, mut token) = (None, None, None);
-    for line in text.lines().map(str::trim) {
-        if line.is_empty() || line.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            let name = name.trim();
-            section = name
-                .strip_prefix("profile ")
-                .unwrap_or(name)
-                .trim()
-                .to_owned();
-            sections.push(section.clone());
-            continue;
-        }
-        if section != profile {
-            continue;
-        }
-        let Some((name, value)) = line.split_once('=') else {
-            continue;
-        };
-        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_owned());
-        match name.as_str() {
-            "aws_access_key_id" => id = Some(value),
-            "aws_secret_access_key" => secret = Some(value),
-            "aws_session_token" => token = Some(value),
-            _ => {}
-        }
-        names.push(name);
-    }
-    if !sections.iter().any(|s| s == profile) {
-        return Err(format!(
-            "has no profile [{profile}], only {} (S3_PROFILE)",
-            list(&sections)
-        ));
-    }
-    match (id, secret) {
-        (Some(key_id), Some(secret_key)) => Ok(AwsCredential {
-            key_id,
-            secret_key,
-            token,
-        }),
-        (id, _) => Err(format!(
-            "has no {} in [{profile}], only {}",
-            if id.is_none() {
-                "aws_access_key_id"
-            } else {
-                "aws_secret_access_key"
-            },
-            list(&names)
-        )),
-    }
+    let found = Profile::find(text, profile).map_err(|there| {
+        let there = list(there.iter().map(String::as_str));
+        format!("has no profile [{profile}], only {there} (S3_PROFILE)")
+    })?;
+    let key = |name: &str| {
+        found.get(name).map(str::to_owned).ok_or_else(|| {
+            let there = list(found.names());
+            format!("has no {name} in [{profile}], only {there}")
+        })
+    };
+    Ok(AwsCredential {
+        key_id: key("aws_access_key_id")?,
+        secret_key: key("aws_secret_access_key")?,
+        token: found.get("aws_session_token").map(str::to_owned),
+    })
 }
 
-fn list(words: &[String]) -> String {
-    match words {
-        [] => "nothing".to_owned(),
-        words => words.join(", "),
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.collect();
+    if words.is_empty() {
+        "nothing".to_owned()
+    } else {
+        words.join(", ")
     }
 }
 

@@ -1,5 +1,5 @@
 use super::super::Store;
-use crate::config::{Addressing, Codec, Credentials, Encryption, Format, S3, Secret};
+use crate::config::S3;
 use crate::domain::Fault;
 use crate::s3::S3Error;
 use std::sync::{Arc, Mutex};
@@ -48,32 +48,10 @@ async fn request(stream: &mut TcpStream) -> String {
 }
 
 fn store(port: u16) -> Store {
-    let codec = Codec {
-        format: Format::None,
-        level: None,
-    };
     Store::open(&S3 {
-        endpoint: Some(format!("http://127.0.0.1:{port}")),
-        bucket: "b".to_owned(),
-        prefix: "p".to_owned(),
-        region: "r".to_owned(),
-        credentials: Credentials::Keys {
-            id: "id".to_owned(),
-            secret: Secret::new("secret".to_owned()),
-            token: None,
-        },
-        addressing: Addressing::Path,
-        ca_bundle: None,
-        encryption: Encryption::Bucket,
-        tags: Vec::new(),
-        history_tags: None,
-        max_parallel: 1,
-        part_size: 5 << 20,
-        wal_codec: codec,
-        base_codec: codec,
-        bandwidth: None,
         // Longer than any test may take: what is tried again in vain shows.
         retry: Duration::from_secs(3600),
+        ..S3::at(&format!("http://127.0.0.1:{port}"))
     })
     .unwrap()
 }

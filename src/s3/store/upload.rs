@@ -303,37 +303,12 @@ struct Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{
-        Addressing, Codec, Credentials, Encryption, Format, LEAST_PART, S3, Secret,
-    };
-    use std::time::Duration;
+    use crate::config::{LEAST_PART, S3};
 
     fn store(part_size: u64) -> Store {
-        let codec = Codec {
-            format: Format::None,
-            level: None,
-        };
         let settings = S3 {
-            endpoint: Some("http://s3:3900".into()),
-            bucket: "b".into(),
-            prefix: String::new(),
-            region: "r".into(),
-            credentials: Credentials::Keys {
-                id: "id".into(),
-                secret: Secret::new("secret".into()),
-                token: None,
-            },
-            addressing: Addressing::Path,
-            ca_bundle: None,
-            encryption: Encryption::Bucket,
-            tags: Vec::new(),
-            history_tags: None,
-            max_parallel: 1,
             part_size,
-            wal_codec: codec,
-            base_codec: codec,
-            bandwidth: None,
-            retry: Duration::ZERO,
+            ..S3::at("http://s3:3900")
         };
         Store::open(&settings).unwrap()
     }

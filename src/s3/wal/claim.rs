@@ -11,7 +11,7 @@
 //!
 //! So never more than one cluster writes. A cluster may claim several times at once (the worker, a backup): no try has another's
 //! note, because whoever withdraws takes his own away, and that of a sibling which goes on must stay. A note that a kill has
-//! left stops others, not its own cluster, and goes when that has its marker.
+//! left stops others, not its own cluster, and goes when that has its marker, or at its next backup.
 
 use super::look::Stored;
 use super::{Archive, SystemId};
@@ -111,6 +111,18 @@ impl Archive {
             }
         }
         self.write_claim(ours).await
+    }
+
+    /// Takes away the notes that killed tries have left, of whichever cluster: with a marker there, which there must be,
+    /// nobody goes by them.
+    ///
+    /// # Errors
+    /// The server refuses or does not answer.
+    pub async fn forget_tries(&self) -> Result<(), S3Error> {
+        let notes = Walk::below(format!("{}{NOTE}", self.layout.all()));
+        let notes = self.store.list(&notes).await?.objects;
+        let keys: Vec<String> = notes.into_iter().map(|o| o.key).collect();
+        self.store.delete(&keys).await
     }
 
     /// Whether the archive is that of a cluster, by its marker or by what is in it. Nothing is written.

@@ -62,6 +62,7 @@ pub(super) async fn told(catalogue: &Catalogue, leftover: &Leftover) -> Result<S
     }
     let parts = catalogue.parts_bytes(&leftover.uploads).await?;
     let who = match &leftover.marker {
+        _ if leftover.doomed => "being deleted, or the rest of a delete".to_owned(),
         Some(marker) => format!("being made by {}, or killed", marker.node),
         None => "no backup.info says what it is".to_owned(),
     };

@@ -345,6 +345,7 @@ mod tests {
             id: id.to_owned(),
             objects: Vec::new(),
             uploads: Vec::new(),
+            doomed: false,
             foreign: None,
             marker: Some(Marker {
                 node: "pg1".into(),

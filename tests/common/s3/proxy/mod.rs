@@ -247,12 +247,13 @@ async fn pass(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answer,
         });
         (fault, state.seen.len() - 1)
     };
-    let answer = answered(request, fault, &path, cleared, &shared).await?;
-    // Not there when the test forgot what was seen.
-    if let Some(seen) = shared.state().seen.get_mut(at).filter(|s| s.path == path) {
-        seen.status = Some(answer.status().as_u16());
-    }
-    Ok(answer)
+    let note = |status: StatusCode| {
+        // Not there when the test forgot what was seen.
+        if let Some(seen) = shared.state().seen.get_mut(at).filter(|s| s.path == path) {
+            seen.status = Some(status.as_u16());
+        }
+    };
+    answered(request, fault, &path, cleared, &shared, note).await
 }
 
 async fn answered(
@@ -261,6 +262,7 @@ async fn answered(
     path: &str,
     mut cleared: watch::Receiver<u64>,
     shared: &Shared,
+    note: impl Fn(StatusCode),
 ) -> Result<Answer, io::Error> {
     match fault {
         Some(Fault::Answer(status, code)) => {
@@ -271,7 +273,9 @@ async fn answered(
                 .collect()
                 .await
                 .map_err(io::Error::other)?;
-            return Ok(refusal(status, code, path, head));
+            let refusal = refusal(status, code, path, head);
+            note(refusal.status());
+            return Ok(refusal);
         }
         Some(Fault::Deaf) => {
             request
@@ -292,12 +296,16 @@ async fn answered(
     let stalled = cleared.clone();
     let request = request.map(|body| Shaped::new(body, of_request, stalled));
     let mut answer = sent(request, shared).await?;
-    if fault == Some(Fault::Unanswered) {
+    note(answer.status());
+    if let Some(Fault::Unanswered | Fault::Unheard) = fault {
         answer
             .into_body()
             .collect()
             .await
             .map_err(io::Error::other)?;
+        if fault == Some(Fault::Unheard) {
+            cleared.changed().await.ok();
+        }
         return Err(cut());
     }
     if let Some(Fault::ShortAnswer(length)) = fault {

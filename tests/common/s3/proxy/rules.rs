@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     Deaf,
     /// The server does what it was asked, and the connection ends before the answer.
     Unanswered,
+    /// The server does what it was asked, and the answer waits for [`Proxy::clear`], which cuts it off.
+    Unheard,
     /// The request waits so long before the server hears of it.
     Late(Duration),
     /// The request waits until [`Proxy::clear`], and passes then.
@@ -42,6 +44,8 @@ pub(crate) struct Rule {
     method: Option<Method>,
     key: String,
     query: String,
+    kind: Option<String>,
+    writes: bool,
     skip: usize,
     times: usize,
 }
@@ -54,6 +58,8 @@ impl Rule {
             method: None,
             key: String::new(),
             query: String::new(),
+            kind: None,
+            writes: false,
             skip: 0,
             times: usize::MAX,
         }
@@ -73,6 +79,18 @@ impl Rule {
     /// Only where the query holds this: `partNumber`, `uploads`, …
     pub(crate) fn query(mut self, part: &str) -> Self {
         part.clone_into(&mut self.query);
+        self
+    }
+
+    /// Only requests of a [`kind`].
+    pub(crate) fn kind(mut self, kind: &str) -> Self {
+        self.kind = Some(kind.to_owned());
+        self
+    }
+
+    /// Only what changes something in the bucket.
+    pub(crate) fn writes(mut self) -> Self {
+        self.writes = true;
         self
     }
 
@@ -97,6 +115,8 @@ impl Rule {
         self.method.as_ref().is_none_or(|m| m == method)
             && path.contains(&self.key)
             && query.contains(&self.query)
+            && (!self.writes || writes(method))
+            && (self.kind.as_ref()).is_none_or(|k| *k == kind(method, path, query))
     }
 
     /// Whether this one is hit; counts.
@@ -109,6 +129,50 @@ impl Rule {
         self.times = self.times.saturating_sub(1);
         hit
     }
+}
+
+/// What a request is for, without the names that differ from one run to the next: `PUT main/base/#/data.tar.gz partNumber`.
+/// Below `data/`, where the files of a cluster are, all are alike.
+pub(crate) fn kind(method: &Method, path: &str, query: &str) -> String {
+    let mut kind = method.to_string();
+    let mut between = ' ';
+    for name in path.split('/').skip(2) {
+        kind.push(between);
+        between = '/';
+        if name == "data" {
+            kind.push_str("data/…");
+            break;
+        }
+        // Ids of backups, segments and what is begun with them; a codec's suffix stays.
+        let (stem, suffix) = name.split_once('.').unwrap_or((name, ""));
+        let number =
+            |word: &str| word.len() > 7 && word.chars().all(|c| c.is_ascii_hexdigit() || c == 'T');
+        let words: Vec<&str> = std::iter::once(stem)
+            .chain(suffix.split('.').filter(|word| !word.is_empty()))
+            .map(|word| {
+                if number(word) || word.parse::<u64>().is_ok() {
+                    "#"
+                } else {
+                    word
+                }
+            })
+            .collect();
+        kind.push_str(&words.join("."));
+    }
+    let mut names: Vec<&str> = query
+        .split('&')
+        .filter_map(|pair| pair.split('=').next())
+        .collect();
+    names.retain(|name| !name.is_empty() && *name != "x-id");
+    if !names.is_empty() {
+        kind.push(' ');
+        kind.push_str(&names.join("&"));
+    }
+    kind
+}
+
+fn writes(method: &Method) -> bool {
+    method != Method::GET && method != Method::HEAD
 }
 
 /// A request that came.
@@ -124,6 +188,16 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Its [`kind`].
+    pub(crate) fn kind(&self) -> String {
+        kind(&self.method, &self.path, &self.query)
+    }
+
+    /// Whether it changes something in the bucket.
+    pub(crate) fn writes(&self) -> bool {
+        writes(&self.method)
+    }
+
     /// Whether it is that method and its path holds this.
     pub(crate) fn is(&self, method: &str, key: &str) -> bool {
         self.method == method && self.path.contains(key)
