@@ -17,6 +17,7 @@ use crate::http::vote::Incoming;
 use crate::http::{Beat, Clock as _, SystemClock};
 use crate::plan::Provision;
 use crate::sys::{Received, Signals};
+use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +117,8 @@ pub(super) async fn run(started: Started) -> ExitCode {
         }
         if let Some(code) = machine.halted {
             machine.board.ended(code);
+            // Whoever outlived the ladder's last rung: where we are no PID 1, nobody takes them along.
+            machine.world.children.signal_all(Signal::SIGKILL);
             return code;
         }
         let next = machine.timers.values().min().copied();

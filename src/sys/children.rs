@@ -557,7 +557,8 @@ impl Children {
     }
 
     /// Ends whatever is left, for the last moments of our own life: every process of the namespace
-    /// when we are PID 1 (never otherwise), else our own children, orphans included.
+    /// when we are PID 1 (never otherwise), else all that descend from us, orphans included. Their
+    /// children too: they are somebody else's once we are gone.
     pub fn signal_all(&self, signal: Signal) {
         let _table = self.lock();
         if is_pid_1() {
@@ -565,8 +566,8 @@ impl Children {
             return;
         }
         let us = nix::unistd::getpid().as_raw();
-        for process in super::processes().iter().filter(|p| p.parent == us) {
-            send(Pid::from_raw(process.pid), signal);
+        for pid in super::process::descendants(&super::processes(), us) {
+            send(Pid::from_raw(pid), signal);
         }
     }
 }

@@ -16,6 +16,21 @@ pub struct Process {
     pub zombie: bool,
 }
 
+/// The pids of all that descend from one, itself not among them.
+pub(super) fn descendants(all: &[Process], of: i32) -> Vec<i32> {
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        // A walk through /proc is no snapshot: pids that were given anew meanwhile must not make a circle.
+        let children = all.iter().filter(|p| p.parent == parent).map(|p| p.pid);
+        let fresh: Vec<i32> = children.filter(|pid| !found.contains(pid)).collect();
+        found.extend(fresh);
+        next += 1;
+    }
+    found.remove(0);
+    found
+}
+
 /// All processes that can be seen now. One that ends meanwhile is left out.
 #[must_use]
 pub fn processes() -> Vec<Process> {
@@ -52,6 +67,31 @@ fn parse(stat: &str) -> Option<Process> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_generations_are_found_and_nobody_elses() {
+        let process = |pid, parent| Process {
+            pid,
+            parent,
+            name: String::new(),
+            zombie: false,
+        };
+        // 7 and 8 are each other's parents.
+        let pairs = [
+            (2, 1),
+            (3, 2),
+            (4, 3),
+            (5, 9),
+            (6, 2),
+            (7, 8),
+            (8, 7),
+            (1, 0),
+        ];
+        let all = pairs.map(|(pid, parent)| process(pid, parent));
+        assert_eq!(descendants(&all, 1), [2, 3, 6, 4]);
+        assert_eq!(descendants(&all, 7), [8]);
+        assert_eq!(descendants(&all, 4), [0; 0]);
+    }
 
     #[test]
     fn a_stat_line_is_read_whatever_the_name() {
