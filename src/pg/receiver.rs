@@ -4,7 +4,9 @@ use super::{PgError, Session, slot_name};
 use crate::config::{Address, Config};
 use crate::domain::{Lsn, NodeId, Timeline};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
+use std::convert::Infallible;
 use std::time::Duration;
+use tokio_postgres::types::ToSql;
 
 /// How long the walreceiver may take to notice that it has nobody to receive from.
 const DEAFEN: Duration = Duration::from_secs(2);
@@ -183,13 +185,37 @@ pub async fn receive_follower(
     Ok(())
 }
 
+/// Where a server archives, the end of its recovery waits until WAL is summarized up to the old timeline's last record: only
+/// then the segment gets its other name (`CleanupAfterArchiveRecovery` in `xlog.c`, PostgreSQL 17). The summarizer sleeps the
+/// longer the less WAL has come, up to 30 s (`MAX_SLEEP_QUANTA` in `walsummarizer.c`), and what waits for it does not wake
+/// it. A reload does: it sets every process's latch.
+async fn wake_summarizer(aside: &Session) -> Infallible {
+    const WAITS: &str = "SELECT pg_reload_conf() FROM pg_stat_activity \
+         WHERE backend_type = 'startup' AND wait_event = 'WalSummaryReady'";
+    loop {
+        let woken = aside.rows("waking the summarizer of WAL", WAITS, &[]).await;
+        // It wakes by itself in the end. Again after a while: one that has much to read is not asleep.
+        let pause = match woken {
+            Ok(rows) if rows.is_empty() => Duration::from_millis(100),
+            Ok(_) | Err(_) => Duration::from_secs(1),
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Ends recovery and tells repmgr: what `repmgr standby promote` does, without its connections to the
 /// dead primary (`do_standby_promote`, `update_node_record_set_primary` in repmgr 5.5). Slots for the
-/// other standbys are made at once, so that no WAL they need is removed before they come.
+/// other standbys are made at once, so that no WAL they need is removed before they come. `aside` is another session
+/// with the same server, as superuser.
 ///
 /// # Errors
 /// [`PgError`].
-pub async fn promote(ours: &Session, node: NodeId, limit: Duration) -> Result<(), PgError> {
+pub async fn promote(
+    ours: &Session,
+    aside: &Session,
+    node: NodeId,
+    limit: Duration,
+) -> Result<(), PgError> {
     let seconds = i32::try_from(limit.as_secs()).unwrap_or(60).max(1);
     let recovering = || async {
         let row = ours
@@ -202,10 +228,12 @@ pub async fn promote(ours: &Session, node: NodeId, limit: Duration) -> Result<()
         Ok::<bool, PgError>(row.get(0))
     };
     if recovering().await? {
-        let done: bool = ours
-            .one("promoting", "SELECT pg_promote(true, $1)", &[&seconds])
-            .await?
-            .get(0);
+        let longest: [&(dyn ToSql + Sync); 1] = [&seconds];
+        let row = tokio::select! {
+            row = ours.one("promoting", "SELECT pg_promote(true, $1)", &longest) => row?,
+            never = wake_summarizer(aside) => match never {},
+        };
+        let done: bool = row.get(0);
         if !done && recovering().await? {
             return Err(PgError::Slow {
                 doing: "promoting".into(),

@@ -62,8 +62,11 @@ pub(super) async fn promote(world: &Arc<World>) -> Result<(), Fault> {
         .await
         .map_err(|e| e.fault())?
         .patient(PROMOTION);
+    let aside = Session::local(&config, config.postgres.port, "postgres")
+        .await
+        .map_err(|e| e.fault())?;
     super::synchronous::require(world, &session).await?;
-    pg::promote(&session, config.identity.id, PROMOTION)
+    pg::promote(&session, &aside, config.identity.id, PROMOTION)
         .await
         .map_err(|e| e.fault())?;
     let (timeline, lsn) = pg::write_position(&session).await.map_err(|e| e.fault())?;

@@ -86,8 +86,8 @@ pub(crate) fn drive(settings: &Settings) -> Outcome<()> {
         }
     }
     run.tell(&dir);
-    run.verdict()
-        .inspect_err(|_| run.cluster.dump(&dir.join("end")))
+    let ended = run.verdict().and_then(|()| run.comes_back(&dir));
+    ended.inspect_err(|_| run.cluster.dump(&dir.join("end")))
 }
 
 /// `None` where the image cannot do this variant at all.
@@ -101,7 +101,13 @@ fn start(settings_of_run: &Settings, dir: &Path) -> Outcome<Option<Cluster>> {
         );
         return Ok(None);
     }
-    let setup = Setup {
+    let setup = setup_of(settings_of_run, image, dir);
+    let prefix = format!("pgnode-chaos-{}", settings_of_run.variant);
+    Cluster::pgnode(&prefix, &setup).map(Some)
+}
+
+fn setup_of(settings_of_run: &Settings, image: String, dir: &Path) -> Setup {
+    Setup {
         image,
         barman: settings_of_run.barman.clone(),
         vars: vec![
@@ -116,9 +122,7 @@ fn start(settings_of_run: &Settings, dir: &Path) -> Outcome<Option<Cluster>> {
         ],
         dir: dir.to_owned(),
         small: true,
-    };
-    let prefix = format!("pgnode-chaos-{}", settings_of_run.variant);
-    Cluster::pgnode(&prefix, &setup).map(Some)
+    }
 }
 
 impl Run<'_> {
@@ -135,6 +139,24 @@ impl Run<'_> {
             }
         }
         true
+    }
+
+    /// Out of the bucket, where there is one.
+    fn comes_back(&self, dir: &Path) -> Outcome<()> {
+        if self.cluster.bucket.is_none() {
+            return Ok(());
+        }
+        if !self.writers.pause(LAST_INSERT) {
+            return Err("an insert is not answered though the cluster is whole".into());
+        }
+        let primary = eventually(self.settings.converge, || self.cluster.converged())?;
+        self.cluster
+            .rows_come_back(primary, &setup_of(self.settings, image(), dir))?;
+        println!(
+            "{}: all rows came back out of the bucket",
+            self.settings.variant
+        );
+        Ok(())
     }
 
     fn fault(&mut self, fault: &Fault) -> Outcome<()> {

@@ -3,6 +3,7 @@
 
 use crate::docker::{Cluster, LONG, Node, docker, eventually};
 use crate::planned::{same_rows, settled};
+use crate::s3::{Bucket, first_backup};
 use crate::verbs::{elected, plan, three};
 
 const HOME: &str = "/var/lib/postgresql";
@@ -146,4 +147,34 @@ fn a_candidate_that_is_killed_before_its_timeline_begins_does_not_write_on_the_o
     one.start();
     settled(&nodes.each_ref());
     same_rows(&nodes.each_ref(), 2);
+}
+
+/// PostgreSQL waits, at the end of a recovery where it archives, for its summarizer of WAL, which sleeps the longer the
+/// less WAL comes: a standby whose primary has been gone for half a minute was promoted in up to half a minute more.
+#[test]
+fn a_promotion_does_not_wait_for_a_summarizer_that_sleeps() {
+    let c = Cluster::new("sleeper");
+    let bucket = Bucket::start(&c);
+    let one = bucket.cloud(None, "main", c.master()).open();
+    let two = bucket.cloud(None, "main", c.slave()).open();
+    one.psql("CREATE TABLE t AS SELECT 1 AS n");
+    first_backup(&one);
+    two.wait_streaming();
+    one.kill("KILL");
+    one.ended();
+    // Its sleeps are 0.2 s, 0.4 s, …; nothing says how long the present one is. After 27 s it is one of 25.6 s.
+    let since = two.psql("SELECT now()");
+    two.wait_row(&format!("SELECT now() - '{since}' > '27 s'"), "t");
+    two.sh("pgnode promote --force").ok();
+    two.wait_log("promoted took_ms=");
+    let logs = two.logs();
+    assert!(logs.contains("archive recovery complete"), "{logs}");
+    // PostgreSQL says so after ten seconds.
+    let waited = logs.contains("still waiting for WAL summarization");
+    assert!(!waited, "{logs}");
+    assert_eq!(two.psql("SELECT n FROM t"), "1");
+    // And the summaries reach to the end of the old timeline, as an incremental backup needs them.
+    let end = two.psql("SELECT max(end_lsn) FROM pg_available_wal_summaries() WHERE tli = 1");
+    let history = two.sh("cat /var/lib/postgresql/data/pg_wal/*.history").ok();
+    assert!(history.contains(&format!("1\t{end}\t")), "{end}: {history}");
 }

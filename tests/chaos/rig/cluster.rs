@@ -5,7 +5,7 @@ use super::docker::{Network, docker, eventually, run};
 use super::nodes::Node;
 use super::sql::{Door, ask, value};
 use super::volumes::Volume;
-use super::{prober, writers};
+use super::{bucket, prober, writers};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,10 @@ const FIRST: Duration = Duration::from_secs(300);
 
 /// repmgr by hand finds the passwords where pgnode put them.
 const SHOW: &str = "PGPASSFILE=/run/pgnode/pgpass repmgr -f /etc/repmgr.conf cluster show";
+
+/// The writers' rows in one line.
+pub(super) const SUM: &str = "SELECT format('%s rows, sum %s', count(*), \
+     coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)) FROM chaos_rows t";
 
 /// What runs in the containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub(crate) struct Cluster {
     pub(crate) flavour: Flavour,
     pub(crate) can_switch_over: bool,
     pub(crate) barman: bool,
+    /// What the nodes are told of the bucket that they archive into, where there is one.
+    pub(crate) bucket: Option<Vec<(String, String)>>,
 }
 
 /// The image under test.
@@ -89,7 +95,11 @@ impl Cluster {
             flavour: Flavour::Pgnode,
             can_switch_over: run("docker", &verb).status.success(),
             barman: setup.barman == "local",
+            bucket: None,
         };
+        if setup.barman == "cloud" {
+            cluster.bucket = Some(bucket::start(&cluster.network)?);
+        }
         // Of this process alone: what an interrupted run left mounted is nobody's to remove.
         let volumes = setup.dir.join(format!("volumes-{}", std::process::id()));
         let access = cluster.access(&setup.dir)?;
@@ -112,6 +122,7 @@ impl Cluster {
                 _ => [("REPMGR_MASTER", "false"), ("REPMGR_PRIMARY_HOST", "pg1")],
             };
             vars.extend(more.map(|(k, v)| (k.to_owned(), v.to_owned())));
+            vars.extend(cluster.bucket.iter().flatten().cloned());
             vars.extend(
                 setup
                     .vars
@@ -137,7 +148,7 @@ impl Cluster {
     }
 
     /// The test's own connections come without a password: a scrypt of a debug build is slower than a failover.
-    fn access(&self, dir: &Path) -> Outcome<PathBuf> {
+    pub(super) fn access(&self, dir: &Path) -> Outcome<PathBuf> {
         let access = dir.join("pg_hba.d");
         let line = format!("host all postgres {}/32 trust\n", self.network.gateway());
         std::fs::create_dir_all(&access)
@@ -216,7 +227,10 @@ impl Cluster {
         for table in [prober::TABLE, writers::TABLE] {
             ask(&self.nodes[primary].door, "postgres", table)?;
         }
-        Ok(())
+        match self.bucket {
+            Some(_) => self.await_backup(primary),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn doors(&self) -> Vec<Door> {
@@ -283,7 +297,7 @@ impl Cluster {
         }
     }
 
-    /// repmgr sees the cluster as it is, from every node; barman as well where there is one.
+    /// repmgr sees the cluster as it is, from every node; barman as well where there is one, and the archive gets its WAL.
     fn registered(&self, primary: usize) -> Outcome<()> {
         let rows = ask(
             &self.nodes[primary].door,
@@ -302,13 +316,20 @@ impl Cluster {
             let node = &self.nodes[primary];
             node.sh("barman", &format!("barman check {}", node.name()))?;
         }
+        if self.bucket.is_some() {
+            let (_, body) = self.nodes[primary].get("/status")?;
+            let status: serde_json::Value =
+                serde_json::from_str(&body).map_err(|e| format!("/status: {e}"))?;
+            let archiving = &status["archiving"];
+            if !archiving["failing_since_ms"].is_null() {
+                return Err(format!("WAL is not archived: {archiving}"));
+            }
+        }
         Ok(())
     }
 
     /// Whether all nodes hold the same rows, once nobody writes.
     pub(crate) fn same_rows(&self) -> Outcome<()> {
-        const SUM: &str = "SELECT format('%s rows, sum %s', count(*), \
-             coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)) FROM chaos_rows t";
         let mut sums = Vec::new();
         for node in &self.nodes {
             sums.push(value(&node.door, "postgres", SUM)?);

@@ -16,6 +16,7 @@
     reason = "a harness that drives docker, not the product"
 )]
 
+pub(crate) mod bucket;
 pub(crate) mod cluster;
 pub(crate) mod docker;
 pub(crate) mod faults;

@@ -16,6 +16,7 @@ impl Cluster {
             flavour: Flavour::Patroni,
             can_switch_over: true,
             barman: false,
+            bucket: None,
         };
         let (network, label) = (&cluster.network, cluster.network.label());
         let (name, ip) = (format!("{}-etcd", network.name), network.address(20));
