@@ -331,12 +331,15 @@ fn what_barman_deletes_goes_and_an_empty_catalogue_deletes_nothing() {
         );
     }
 
-    // The mount is gone: nothing is deleted, and it says so.
+    // The mount is gone: nothing is deleted, and it says so. The node itself must not look at that moment: it would have
+    // barman make a first backup, and barman removes all WAL before one.
+    bk.kill("STOP");
     bk.sh(&format!("mv {HOME}/main/base {HOME}/main/hidden && mkdir {HOME}/main/base && mv {HOME}/main/meta {HOME}/main/hidden-meta")).ok();
     let ran = bk.sh("pgnode s3 full-sync main");
     assert_eq!(ran.code, 78, "{} {}", ran.out, ran.err);
     assert_eq!(bucket.keys(PATH), whole);
     bk.sh(&format!("rmdir {HOME}/main/base; mv {HOME}/main/hidden {HOME}/main/base; rm -rf {HOME}/main/meta; mv {HOME}/main/hidden-meta {HOME}/main/meta")).ok();
+    bk.kill("CONT");
 
     // cron's barman may hold its lock at this moment.
     eventually("barman deletes it", LONG, || {
