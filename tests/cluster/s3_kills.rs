@@ -56,6 +56,42 @@ fn at(proxy: &Proxy, stage: &Stage, ended: impl Fn() -> bool) -> bool {
     })
 }
 
+/// A command beside the test, whose end and words are asked for.
+struct Beside<'a> {
+    node: &'a Node,
+}
+
+impl<'a> Beside<'a> {
+    /// The command is in a file, so that the shell's own words do not look like what is killed.
+    fn of(node: &'a Node, command: &str) -> Self {
+        let run = format!("{command} >/tmp/said 2>&1; echo $? >/tmp/ended");
+        node.sh(&format!("echo '{run}' >/tmp/run")).ok();
+        Self { node }
+    }
+
+    fn begin(&self) {
+        self.node.sh("rm -f /tmp/ended").ok();
+        docker(["exec", "-d", &self.node.container, "bash", "/tmp/run"]).ok();
+    }
+
+    fn ended(&self) -> bool {
+        self.node.sh("cat /tmp/ended").code == 0
+    }
+
+    fn said(&self) -> String {
+        self.node.sh("cat /tmp/said").out
+    }
+
+    /// To its end, which must be a good one.
+    #[track_caller]
+    fn run(&self) {
+        self.begin();
+        eventually("it ends", BACKUP, || self.ended().then_some(()));
+        let said = self.said();
+        assert_eq!(self.node.sh("cat /tmp/ended").ok(), "0", "{said}");
+    }
+}
+
 #[track_caller]
 fn json(node: &Node, words: &str) -> Value {
     let ran = node.sh(&format!("pgnode {words} --json 2>/dev/null"));
@@ -118,17 +154,12 @@ fn a_node_killed_at_any_write_of_a_backup_keeps_what_it_had() {
         .open();
     node.psql("CREATE TABLE t (n int)");
     first_backup(&node);
-    let begin = || {
-        let words = "pgnode backup --wait >/tmp/said 2>&1; echo $? >/tmp/ended";
-        node.sh("rm -f /tmp/ended").ok();
-        docker(["exec", "-d", &node.container, "bash", "-c", words]).ok();
-    };
-    let ended = || node.sh("cat /tmp/ended").code == 0;
+    let backup = Beside::of(&node, "pgnode backup --wait");
     let killed_at = |stage: &Stage| {
         mute(&proxy, stage);
-        begin();
-        let there = at(&proxy, stage, ended);
-        let said = node.sh("cat /tmp/said").out;
+        backup.begin();
+        let there = at(&proxy, stage, || backup.ended());
+        let said = backup.said();
         assert!(there, "{stage:?} did not come: {said}");
         node.kill("KILL");
         node.ended();
@@ -145,10 +176,7 @@ fn a_node_killed_at_any_write_of_a_backup_keeps_what_it_had() {
     let leave = || killed_at(&(part.to_owned(), 1));
     leave();
     proxy.forget_seen();
-    begin();
-    eventually("the rehearsal ends", BACKUP, || ended().then_some(()));
-    let said = node.sh("cat /tmp/said").out;
-    assert_eq!(node.sh("cat /tmp/ended").ok(), "0", "{said}");
+    backup.run();
     let stages = stages(&proxy);
     let kinds = [
         "_running.json",
@@ -274,29 +302,16 @@ fn a_full_sync_killed_at_any_write_is_whole_in_the_end() {
             (ids.len() == count).then_some(ids)
         })
     };
-    // In a file, so that the shell's own words do not look like what is killed.
-    let words = "pgnode s3 full-sync main >/tmp/said 2>&1; echo $? >/tmp/ended";
-    bk.sh(&format!("echo '{words}' >/tmp/run")).ok();
-    let begin = || {
-        bk.sh("rm -f /tmp/ended").ok();
-        docker(["exec", "-d", &bk.container, "bash", "/tmp/run"]).ok();
-    };
-    let ended = || bk.sh("cat /tmp/ended").code == 0;
+    let sync = Beside::of(&bk, "pgnode s3 full-sync main");
     // Whether the write came.
     let killed = |stage: Option<&Stage>| {
-        begin();
+        sync.begin();
         let any = ("any write".to_owned(), 0);
-        let there = at(&proxy, stage.unwrap_or(&any), ended);
+        let there = at(&proxy, stage.unwrap_or(&any), || sync.ended());
         bk.sh("pkill -9 -f '[p]gnode s3 full-sync'");
-        eventually("it is dead", BACKUP, || ended().then_some(()));
+        eventually("it is dead", BACKUP, || sync.ended().then_some(()));
         proxy.clear();
         there
-    };
-    let sync = || {
-        begin();
-        eventually("the sync ends", BACKUP, || ended().then_some(()));
-        let said = bk.sh("cat /tmp/said").out;
-        assert_eq!(bk.sh("cat /tmp/ended").ok(), "0", "{said}");
     };
     let whole = |of: &[String]| {
         let listed = json(&bk, "s3 base-ls main");
@@ -310,14 +325,14 @@ fn a_full_sync_killed_at_any_write_is_whole_in_the_end() {
     };
 
     let first = done(1);
-    sync();
+    sync.run();
     let sending = stages(&proxy);
     let sent = bucket.keys(&format!("{PATH}/main/"));
     for stage in &sending {
         bucket.delete_all(&format!("{PATH}/main/"));
         mute(&proxy, stage);
         assert!(killed(Some(stage)), "{stage:?} did not come");
-        sync();
+        sync.run();
         assert_eq!(whole(&first), 1, "{stage:?}");
         let there = bucket.keys(&format!("{PATH}/main/"));
         let lost: Vec<&String> = sent.iter().filter(|key| !there.contains(key)).collect();
@@ -332,7 +347,7 @@ fn a_full_sync_killed_at_any_write_is_whole_in_the_end() {
     // barman deletes one: killed at whatever the sync writes first, until there is nothing more to write.
     bk.sh("pgnode backup main --wait").ok();
     let both = done(2);
-    sync();
+    sync.run();
     let (old, new): (Vec<_>, Vec<_>) = both.into_iter().partition(|id| first.contains(id));
     bk.sh(&format!("pgnode backup delete {}", old[0])).ok();
     let mut kills = 0;

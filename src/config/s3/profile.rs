@@ -9,8 +9,8 @@ impl Profile {
     /// Finds a profile: `[name]` as in a credentials file, or `[profile name]` as in a config file.
     ///
     /// # Errors
-    /// The profiles that there are.
-    pub fn find(text: &str, wanted: &str) -> Result<Self, Vec<String>> {
+    /// There is none: which there are, in words that follow the file's name.
+    pub fn find(text: &str, wanted: &str) -> Result<Self, String> {
         let mut sections: Vec<String> = Vec::new();
         let mut says = Vec::new();
         // The name that the indented ones belong to.
@@ -44,7 +44,10 @@ impl Profile {
         if sections.iter().any(|section| section == wanted) {
             Ok(Self(says))
         } else {
-            Err(sections)
+            let there = list(sections.iter().map(String::as_str));
+            Err(format!(
+                "has no profile [{wanted}], only {there} (S3_PROFILE)"
+            ))
         }
     }
 
@@ -56,8 +59,23 @@ impl Profile {
     }
 
     /// All names, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// For messages: all names, in order.
+    #[must_use]
+    pub fn list(&self) -> String {
+        list(self.names())
+    }
+}
+
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.collect();
+    if words.is_empty() {
+        "nothing".to_owned()
+    } else {
+        words.join(", ")
     }
 }
 
@@ -89,7 +107,11 @@ mod tests {
         assert_eq!(backup.get("region"), Some("new"));
         assert_eq!(format!("{backup:?}").matches("AK2").count(), 0);
         let there = Profile::find(FILE, "none").unwrap_err();
-        assert_eq!(there, ["default", "backup", "sso-session x"]);
-        assert_eq!(Profile::find("", "default"), Err(Vec::new()));
+        assert_eq!(
+            there,
+            "has no profile [none], only default, backup, sso-session x (S3_PROFILE)"
+        );
+        let there = Profile::find("", "default").unwrap_err();
+        assert_eq!(there, "has no profile [default], only nothing (S3_PROFILE)");
     }
 }

@@ -73,16 +73,7 @@ impl Reader {
         let wanted = raw.s3_profile.as_deref().unwrap_or("default");
         let profile = match Profile::find(&text, wanted) {
             Ok(profile) => profile,
-            Err(there) => {
-                return fault(format!(
-                    "has no profile [{wanted}], only {} (S3_PROFILE)",
-                    if there.is_empty() {
-                        "nothing".to_owned()
-                    } else {
-                        there.join(", ")
-                    }
-                ));
-            }
+            Err(why) => return fault(why),
         };
         let source = Source::File(printable(&shown));
         let mut fill = |field: &mut Option<String>, var: &'static Var, value: Option<&str>| {

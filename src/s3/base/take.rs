@@ -116,10 +116,11 @@ pub async fn take(
 /// # Errors
 /// [`S3Error`]: it is another's, or nobody can say whose.
 pub async fn claim(catalogue: &Catalogue, primary: &Primary, pgdata: &Path) -> Result<(), S3Error> {
-    claim_of(catalogue, &primary.describe(pgdata).await?).await
+    let archive = claim_of(catalogue, &primary.describe(pgdata).await?).await?;
+    archive.forget_tries().await
 }
 
-async fn claim_of(catalogue: &Catalogue, info: &Info) -> Result<(), S3Error> {
+async fn claim_of(catalogue: &Catalogue, info: &Info) -> Result<Wals, S3Error> {
     let archive = Wals::new(catalogue.store.clone(), catalogue.layout.server());
     let garbled = |_| S3Error::Bug(format!("{} is no system identifier", info.system_id));
     let claim = Claim {
@@ -127,7 +128,7 @@ async fn claim_of(catalogue: &Catalogue, info: &Info) -> Result<(), S3Error> {
         segment_size: info.segment_size,
     };
     archive.claim(claim).await?;
-    archive.forget_tries().await
+    Ok(archive)
 }
 
 /// An id that nobody has, with a mark that it is ours.

@@ -45,30 +45,18 @@ pub(super) fn read(path: &Path, profile: &str) -> Result<AwsCredential, S3Error>
 
 /// The keys of a profile, or what is wrong with the text. Values are never repeated.
 fn parse(text: &str, profile: &str) -> Result<AwsCredential, String> {
-    let found = Profile::find(text, profile).map_err(|there| {
-        let there = list(there.iter().map(String::as_str));
-        format!("has no profile [{profile}], only {there} (S3_PROFILE)")
-    })?;
+    let found = Profile::find(text, profile)?;
     let key = |name: &str| {
-        found.get(name).map(str::to_owned).ok_or_else(|| {
-            let there = list(found.names());
-            format!("has no {name} in [{profile}], only {there}")
-        })
+        found
+            .get(name)
+            .map(str::to_owned)
+            .ok_or_else(|| format!("has no {name} in [{profile}], only {}", found.list()))
     };
     Ok(AwsCredential {
         key_id: key("aws_access_key_id")?,
         secret_key: key("aws_secret_access_key")?,
         token: found.get("aws_session_token").map(str::to_owned),
     })
-}
-
-fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    let words: Vec<&str> = words.collect();
-    if words.is_empty() {
-        "nothing".to_owned()
-    } else {
-        words.join(", ")
-    }
 }
 
 #[cfg(test)]

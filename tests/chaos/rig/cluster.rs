@@ -257,9 +257,7 @@ impl Cluster {
         let primary = self.one_primary()?;
         if self.flavour == Flavour::Pgnode {
             // What a commit waits for is what was asked for, or the next fault is a second one.
-            let (_, body) = self.nodes[primary].get("/status")?;
-            let status: serde_json::Value =
-                serde_json::from_str(&body).map_err(|e| format!("/status: {e}"))?;
+            let status = self.nodes[primary].status()?;
             let wanted = &status["synchronous"]["required"];
             if *wanted != status["synchronous"]["in_force"] {
                 return Err(format!(
@@ -317,10 +315,7 @@ impl Cluster {
             node.sh("barman", &format!("barman check {}", node.name()))?;
         }
         if self.bucket.is_some() {
-            let (_, body) = self.nodes[primary].get("/status")?;
-            let status: serde_json::Value =
-                serde_json::from_str(&body).map_err(|e| format!("/status: {e}"))?;
-            let archiving = &status["archiving"];
+            let archiving = &self.nodes[primary].status()?["archiving"];
             if !archiving["failing_since_ms"].is_null() {
                 return Err(format!("WAL is not archived: {archiving}"));
             }

@@ -126,6 +126,12 @@ impl Node {
         Ok(table.lines().skip(1).filter(is_zombie).count())
     }
 
+    /// What the node says of itself.
+    pub(crate) fn status(&self) -> Outcome<serde_json::Value> {
+        let (_, body) = self.get("/status")?;
+        serde_json::from_str(&body).map_err(|e| format!("/status: {e}"))
+    }
+
     /// The code of a GET at the node's HTTP port, and the body.
     pub(crate) fn get(&self, path: &str) -> Outcome<(u16, String)> {
         let said = |e: std::io::Error| format!("{}: {path}: {e}", self.name());
